@@ -1,0 +1,2 @@
+//! The one shipped binary: a pure dispatch on `argv[0]` and arguments.
+fn main() {}
