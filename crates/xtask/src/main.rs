@@ -1,2 +1,37 @@
-//! Development tasks: tidy, generate.
-fn main() {}
+//! Development tasks: `cargo xtask tidy` checks what the compiler cannot.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a development tool talks to the terminal and reads the tree"
+)]
+
+mod tidy;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("tidy") => match tidy::check() {
+            Ok(problems) if problems.is_empty() => {
+                println!("tidy: ok");
+                ExitCode::SUCCESS
+            }
+            Ok(problems) => {
+                for problem in &problems {
+                    eprintln!("tidy: {problem}");
+                }
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                eprintln!("tidy: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => {
+            eprintln!("usage: cargo xtask tidy");
+            ExitCode::from(2)
+        }
+    }
+}

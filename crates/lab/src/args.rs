@@ -1,0 +1,151 @@
+//! The command line of `calico lab`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{demo, fabric, init, state::Lab, status, workload};
+
+/// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.
+#[derive(Parser, Debug)]
+#[command(name = "calico lab", version)]
+pub struct Args {
+    /// Directory of the lab: state, logs, datastore. One lab per directory.
+    #[arg(long, global = true, env = "CALICO_LAB_DIR", default_value = "/run/calico-lab")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the lab's nodes keep their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Datastore {
+    /// The embedded store: one SQLite file that all nodes of this machine share.
+    Embedded,
+    /// A real etcd server in the fabric.
+    Etcd,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Build a lab and start its nodes.
+    Up(UpArgs),
+    /// End every process of the lab and remove it.
+    Down,
+    /// Show nodes, endpoints, routes and BGP sessions.
+    Status {
+        /// `ps` or `json`.
+        #[arg(short, long, default_value = "ps")]
+        output: String,
+    },
+    /// Run a command on a node or in a workload.
+    Exec {
+        /// A node or a workload.
+        place: String,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Attach or detach workloads with the CNI plugin.
+    #[command(subcommand)]
+    Workload(WorkloadCommand),
+    /// Build a lab, run the policy story with real requests, and take it down again.
+    Demo(DemoArgs),
+    /// What each node runs first: mounts, then keeps the agent alive.
+    #[command(hide = true)]
+    Init {
+        /// The node's name.
+        node: String,
+    },
+}
+
+/// How to build a lab.
+#[derive(clap::Args, Debug, Clone)]
+pub struct UpArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub nodes: u8,
+    /// Where the data lives.
+    #[arg(long, value_enum, default_value_t = Datastore::Embedded)]
+    pub datastore: Datastore,
+    /// Do not wait until every node is ready.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// How to run the demo.
+#[derive(clap::Args, Debug, Clone)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub up: UpArgs,
+    /// Leave the lab up at the end.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum WorkloadCommand {
+    /// Attach a new workload and start a command in it.
+    Add {
+        /// Its name.
+        name: String,
+        /// On which node.
+        #[arg(long)]
+        node: String,
+        /// In which namespace.
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Labels, `key=value`.
+        #[arg(long = "label")]
+        labels: Vec<String>,
+        /// What to run in it.
+        #[arg(trailing_var_arg = true)]
+        command: Vec<OsString>,
+    },
+    /// End a workload's processes and detach it.
+    Del {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Runs `calico lab` with `arguments` (the first is the program's name).
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("calico lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Args { dir, command }: Args) -> Result<ExitCode> {
+    match command {
+        Command::Up(up) => {
+            fabric::build(&dir, &up)?;
+        }
+        Command::Down => fabric::tear_down(&dir)?,
+        Command::Status { output } => status::print(&Lab::load(&dir)?, &output)?,
+        Command::Exec { place, command } => return Lab::load(&dir)?.exec(&place, &command),
+        Command::Workload(WorkloadCommand::Add { name, node, namespace, labels, command }) => {
+            let mut lab = Lab::load(&dir)?;
+            let address = workload::add(&mut lab, &name, &node, &namespace, &labels, &command)?;
+            println!("{name} {address}");
+        }
+        Command::Workload(WorkloadCommand::Del { name }) => workload::remove(&mut Lab::load(&dir)?, &name)?,
+        Command::Demo(args) => return demo::run(&dir, &args),
+        Command::Init { node } => init::run(&dir, &node)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,169 @@
+//! Building and removing a lab: the fabric, the datastore, the nodes.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::CloneFlags;
+
+use crate::args::{Datastore, UpArgs};
+use crate::namespace::{self, Namespaces};
+use crate::process::output;
+use crate::state::Lab;
+use crate::wait::until;
+use crate::{node, workload};
+
+/// The fabric's own address, where etcd listens.
+pub const ADDRESS_V4: &str = "10.65.0.254";
+
+/// Builds a lab and waits until every node is ready.
+pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
+    if dir.join("state.json").exists() {
+        bail!("a lab is already up in {}; `calico lab down` removes it", dir.display());
+    }
+    std::fs::create_dir_all(dir.join("bin")).with_context(|| format!("{}", dir.display()))?;
+    std::fs::create_dir_all(dir.join("datastore"))?;
+    let own = std::env::current_exe().context("own path")?;
+    for name in ["calico", "calico-ipam", "calicoctl"] {
+        let link = dir.join("bin").join(name);
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&own, &link).with_context(|| format!("{}", link.display()))?;
+    }
+    step("fabric");
+    let mut lab = Lab::new(dir, args.datastore, spawn_holder()?);
+    lab.save()?;
+    build_or_remove(&mut lab, args).inspect_err(|_| {
+        eprintln!("the lab's logs are in {}; `calico lab down` removes it", dir.display());
+    })?;
+    Ok(lab)
+}
+
+fn build_or_remove(lab: &mut Lab, args: &UpArgs) -> Result<()> {
+    link_fabric(lab)?;
+    if args.datastore == Datastore::Etcd {
+        step("etcd");
+        spawn_etcd(lab)?;
+    }
+    for number in 1..=args.nodes {
+        step(&format!("node{number}"));
+        let node = node::spawn(lab, number)?;
+        lab.nodes.push(node);
+        lab.save()?;
+    }
+    if !args.no_wait {
+        step("waiting until all nodes are ready");
+        node::wait_ready(lab, Duration::from_secs(60))?;
+    }
+    Ok(())
+}
+
+/// Says what is going on, on standard error so that standard output stays for results.
+pub fn step(text: &str) {
+    if std::io::stderr().is_terminal() {
+        anstream::eprintln!("\u{1b}[2m…\u{1b}[0m {text}");
+    } else {
+        eprintln!("… {text}");
+    }
+}
+
+/// The process that holds the fabric's namespaces: a shell-less sleeper.
+fn spawn_holder() -> Result<i32> {
+    let mut command = Command::new("sleep");
+    command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    crate::process_group_of_its_own(&mut command);
+    namespace::isolate(
+        &mut command,
+        CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS,
+    );
+    Ok(i32::try_from(command.spawn().context("sleep")?.id())?)
+}
+
+/// A command that runs in the fabric.
+pub fn in_fabric(lab: &Lab, program: &str) -> Result<Command> {
+    let mut command = Command::new(program);
+    Namespaces::of_node(lab.fabric_pid)?.enter(&mut command);
+    Ok(command)
+}
+
+fn link_fabric(lab: &Lab) -> Result<()> {
+    for line in [
+        "link set lo up",
+        "link add fabric0 type bridge",
+        "link set fabric0 up",
+        &format!("addr add {ADDRESS_V4}/24 dev fabric0"),
+        "addr add fd65::fe/64 dev fabric0 nodad",
+    ] {
+        output(in_fabric(lab, "ip")?.args(line.split(' ')))?;
+    }
+    // Bridged frames must not meet this namespace's netfilter hooks: the fabric is a wire.
+    for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        output(in_fabric(lab, "sh")?.args(["-c", &format!("[ ! -e {path} ] || echo 0 > {path}")]))?;
+    }
+    Ok(())
+}
+
+fn spawn_etcd(lab: &Lab) -> Result<()> {
+    let log = std::fs::File::create(lab.dir.join("etcd.log"))?;
+    let client = format!("http://{ADDRESS_V4}:2379");
+    let mut command = in_fabric(lab, "etcd")?;
+    command
+        .args(["--data-dir", &lab.dir.join("datastore/etcd").display().to_string()])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args([
+            "--listen-peer-urls",
+            "http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls",
+            "http://127.0.0.1:2380",
+        ])
+        .args(["--initial-cluster", "default=http://127.0.0.1:2380"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    crate::process_group_of_its_own(&mut command);
+    let child = command.spawn().context("etcd: is etcd-server installed?")?;
+    std::fs::write(lab.dir.join("etcd.pid"), child.id().to_string())?;
+    let healthy = until(Duration::from_secs(20), Duration::from_millis(100), || {
+        in_fabric(lab, "curl")
+            .and_then(|mut c| output(c.args(["-fsS", "--max-time", "1", &format!("{client}/health")])))
+            .is_ok_and(|text| text.contains("true"))
+    });
+    if !healthy {
+        bail!("etcd is not healthy after 20 s; see {}", lab.dir.join("etcd.log").display());
+    }
+    Ok(())
+}
+
+/// Ends every process of a lab and removes its directory.
+pub fn tear_down(dir: &Path) -> Result<()> {
+    let lab = Lab::load(dir)?;
+    let mut problems = Vec::new();
+    for name in lab.workloads.keys().cloned().collect::<Vec<_>>() {
+        if let Err(error) = workload::remove(&mut lab.clone(), &name) {
+            // The namespaces go in a moment, and everything in them; say it and go on.
+            eprintln!("calico lab: workload {name}: {error:#}");
+        }
+    }
+    let pids = lab.nodes.iter().map(|n| n.init_pid).chain([lab.fabric_pid]);
+    let own = namespace::mount_namespace(i32::try_from(std::process::id())?);
+    for identity in pids.filter_map(namespace::mount_namespace).collect::<std::collections::BTreeSet<_>>() {
+        if Some(&identity) == own.as_ref() {
+            continue; // A stale pid that now belongs to somebody else: not ours to end.
+        }
+        if let Err(error) = crate::process::end_all_in(&identity) {
+            problems.push(format!("{error:#}"));
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    let made = std::fs::read_to_string(dir.join(crate::init::MADE)).unwrap_or_default();
+    std::fs::remove_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+    for directory in made.lines() {
+        // Not empty means that somebody else has begun to use it: theirs now.
+        let _ = std::fs::remove_dir(directory);
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Entering and creating namespaces for child processes.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// The namespaces of a process, held open so that they can be entered.
+pub struct Namespaces {
+    mount: OwnedFd,
+    network: OwnedFd,
+    host: OwnedFd,
+}
+
+impl Namespaces {
+    /// Mount, network and host-name namespaces of a process.
+    pub fn of_node(pid: i32) -> Result<Namespaces> {
+        let open = |kind: &str| -> Result<OwnedFd> {
+            let path = format!("/proc/{pid}/ns/{kind}");
+            Ok(File::open(&path).with_context(|| format!("{path}: is the lab still up?"))?.into())
+        };
+        Ok(Namespaces { mount: open("mnt")?, network: open("net")?, host: open("uts")? })
+    }
+
+    /// Makes `command` run inside, from `/`.
+    pub fn enter(self, command: &mut Command) {
+        let Namespaces { mount, network, host } = self;
+        let enter = move || {
+            setns(&host, CloneFlags::CLONE_NEWUTS)?;
+            setns(&network, CloneFlags::CLONE_NEWNET)?;
+            setns(&mount, CloneFlags::CLONE_NEWNS)?;
+            Ok(())
+        };
+        command.current_dir("/");
+        // SAFETY: between fork and exec the closure only makes setns system calls on descriptors that it owns; it
+        // neither allocates nor takes locks.
+        unsafe { command.pre_exec(enter) };
+    }
+}
+
+/// Makes `command` run in fresh namespaces of the kinds given.
+pub fn isolate(command: &mut Command, kinds: CloneFlags) {
+    let isolate = move || Ok(unshare(kinds)?);
+    // SAFETY: between fork and exec the closure makes one system call and touches no memory of the parent.
+    unsafe { command.pre_exec(isolate) };
+}
+
+/// Makes `command` run in a fresh network namespace inside the other namespaces of a process.
+pub fn enter_with_own_network(command: &mut Command, pid: i32) -> Result<()> {
+    let Namespaces { mount, network: _, host } = Namespaces::of_node(pid)?;
+    let enter = move || {
+        setns(&host, CloneFlags::CLONE_NEWUTS)?;
+        setns(&mount, CloneFlags::CLONE_NEWNS)?;
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok(())
+    };
+    command.current_dir("/");
+    // SAFETY: as in `enter`: only system calls on descriptors that the closure owns.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
+}
+
+/// The identity of a process's mount namespace, as `/proc/PID/ns/mnt` shows it; `None` if it is gone.
+pub fn mount_namespace(pid: i32) -> Option<String> {
+    Some(std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?.display().to_string())
+}

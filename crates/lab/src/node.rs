@@ -1,0 +1,110 @@
+//! One node: namespaces, a wire to the fabric, an agent that is kept alive.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::CloneFlags;
+
+use crate::fabric::in_fabric;
+use crate::namespace;
+use crate::process::output;
+use crate::state::{Lab, Node};
+use crate::wait::until;
+
+/// Starts node `number` and wires it to the fabric.
+pub fn spawn(lab: &Lab, number: u8) -> Result<Node> {
+    let name = format!("node{number}");
+    let dir = lab.node_dir(&name);
+    for sub in ["lib", "log", "etc", "cni"] {
+        std::fs::create_dir_all(dir.join(sub)).with_context(|| format!("{}", dir.display()))?;
+    }
+    let log = std::fs::File::create(dir.join("log/init.log"))?;
+    let mut command = Command::new(std::env::current_exe().context("own path")?);
+    command
+        .arg("lab")
+        .arg("--dir")
+        .arg(&lab.dir)
+        .args(["init", &name])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    crate::process_group_of_its_own(&mut command);
+    namespace::isolate(
+        &mut command,
+        CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS,
+    );
+    let pid = i32::try_from(command.spawn().context("calico lab init")?.id())?;
+    let node = Node {
+        name: name.clone(),
+        init_pid: pid,
+        ipv4: format!("10.65.0.{number}"),
+        ipv6: format!("fd65::{number:x}"),
+    };
+    let mounted = dir.join("mounted");
+    if !until(Duration::from_secs(10), Duration::from_millis(5), || mounted.exists()) {
+        bail!("{name} does not start; see {}", dir.join("log/init.log").display());
+    }
+    wire(lab, &node, number)?;
+    // The agent starts when its uplink has addresses, as on a machine that boots.
+    std::fs::write(dir.join("wired"), "")?;
+    Ok(node)
+}
+
+fn wire(lab: &Lab, node: &Node, number: u8) -> Result<()> {
+    let port = format!("port{number}");
+    output(in_fabric(lab, "ip")?.args([
+        "link",
+        "add",
+        &port,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "netns",
+        &node.init_pid.to_string(),
+    ]))?;
+    output(in_fabric(lab, "ip")?.args(["link", "set", &port, "master", "fabric0", "up"]))?;
+    for line in [
+        "link set lo up".to_owned(),
+        format!("addr add {}/24 dev eth0", node.ipv4),
+        format!("addr add {}/64 dev eth0 nodad", node.ipv6),
+        "link set eth0 up".to_owned(),
+    ] {
+        let mut command = Command::new("ip");
+        namespace::Namespaces::of_node(node.init_pid)?.enter(&mut command);
+        output(command.args(line.split(' ')))?;
+    }
+    Ok(())
+}
+
+/// Waits until every node's agent and BIRD say that they are ready.
+pub fn wait_ready(lab: &Lab, deadline: Duration) -> Result<()> {
+    for node in &lab.nodes {
+        let mut last = String::new();
+        let ready = until(deadline, Duration::from_millis(200), || match readiness(lab, &node.name) {
+            Ok(()) => true,
+            Err(error) => {
+                last = format!("{error:#}");
+                false
+            }
+        });
+        if !ready {
+            bail!(
+                "{} is not ready after {} s: {last}; see {}",
+                node.name,
+                deadline.as_secs(),
+                lab.node_dir(&node.name).join("log/agent.log").display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether a node is ready; the reason if not.
+pub fn readiness(lab: &Lab, node: &str) -> Result<()> {
+    let mut command = lab.on_node(node, "curl")?;
+    output(command.args(["-sS", "--fail-with-body", "--max-time", "2", "http://localhost:9099/readiness"]))?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Running and ending processes: output on failure, exit codes, and never a name where a pid is meant.
+
+use std::process::{Command, ExitCode, ExitStatus, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::namespace::mount_namespace;
+use crate::wait::until;
+
+/// Runs a command to its end; its standard output, or an error with what it said.
+pub fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+    let Output { status, stdout, stderr } =
+        command.output().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        bail!(
+            "{program} {}: {status}: {}{}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&stderr).trim(),
+            String::from_utf8_lossy(&stdout).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// A child's status as our own exit code; 128 + signal when it was killed, as shells say it.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Ends every process that lives in the mount namespace `identity`, and waits until they are gone.
+pub fn end_all_in(identity: &str) -> Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // A dying parent's supervisor may start one more child: sweep until a sweep finds nobody.
+        let gone = until(Duration::from_secs(2), Duration::from_millis(10), || {
+            let pids = members(identity);
+            for pid in &pids {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            }
+            pids.is_empty()
+        });
+        if gone {
+            return Ok(());
+        }
+    }
+    bail!("processes {:?} outlive SIGKILL", members(identity))
+}
+
+fn members(identity: &str) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| mount_namespace(*pid).as_deref() == Some(identity))
+        .filter(|pid| !is_zombie(*pid))
+        .collect()
+}
+
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}

@@ -1,0 +1,103 @@
+//! `calico lab status`: nodes, endpoints, routes and BGP sessions, read from the nodes themselves.
+
+use anyhow::{Result, bail};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::process::output;
+use crate::state::Lab;
+use crate::{node, workload};
+
+/// Prints the state as tables (`ps`) or as one JSON document.
+pub fn print(lab: &Lab, format: &str) -> Result<()> {
+    match format {
+        "json" => println!("{}", serde_json::to_string_pretty(&read(lab)?)?),
+        "ps" => println!("{}", tables(&read(lab)?)),
+        other => bail!("output format {other:?}: use ps or json"),
+    }
+    Ok(())
+}
+
+/// Reads the state of every node.
+pub fn read(lab: &Lab) -> Result<Value> {
+    let mut nodes = Vec::new();
+    let mut routes = Vec::new();
+    let mut sessions = Vec::new();
+    for n in &lab.nodes {
+        let ready = node::readiness(lab, &n.name).map_or_else(|e| format!("{e:#}"), |()| "ready".to_owned());
+        nodes.push(json!({"name": n.name, "ipv4": n.ipv4, "ipv6": n.ipv6, "state": ready}));
+        for family in ["-4", "-6"] {
+            let text =
+                output(lab.on_node(&n.name, "ip")?.args([family, "-j", "route", "show", "table", "main"]))?;
+            let listed: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+            let of_interest = |r: &Value| {
+                r["protocol"] == "bird"
+                    || r["type"] == "blackhole"
+                    || r["dev"].as_str().is_some_and(|d| d.starts_with("cali"))
+            };
+            routes.extend(listed.into_iter().filter(of_interest).filter(|r| r["dst"] != "fe80::/64").map(
+                |r| {
+                    json!({"node": n.name, "destination": r["dst"], "via": r["gateway"], "device": r["dev"],
+                       "type": r["type"], "protocol": r["protocol"]})
+                },
+            ));
+        }
+        let text = workload::calicoctl(lab, &n.name, &["node", "status", "-o", "json"], "")?;
+        let status: Value = serde_json::from_str(&text)?;
+        for peer in status["peers"].as_array().into_iter().flatten() {
+            sessions.push(json!({"node": n.name, "peer": peer["address"], "type": peer["type"],
+                                 "state": peer["state"], "since": peer["since"], "info": peer["info"]}));
+        }
+    }
+    let endpoints = match lab.nodes.first() {
+        None => Vec::new(),
+        Some(n) => {
+            let text = workload::calicoctl(lab, &n.name, &["get", "wep", "-A", "-o", "json"], "")?;
+            let list: Value = serde_json::from_str(&text)?;
+            let items = list["items"].as_array().cloned().unwrap_or_else(|| vec![list.clone()]);
+            items
+                .iter()
+                .filter(|i| i["spec"].is_object())
+                .map(|i| {
+                    let spec = &i["spec"];
+                    json!({"namespace": i["metadata"]["namespace"], "workload": spec["pod"], "node": spec["node"],
+                           "networks": spec["ipNetworks"], "interface": spec["interfaceName"]})
+                })
+                .collect()
+        }
+    };
+    Ok(json!({"nodes": nodes, "endpoints": endpoints, "routes": routes, "sessions": sessions}))
+}
+
+/// The state as tables, one section each.
+pub fn tables(state: &Value) -> String {
+    [
+        ("Nodes", "nodes", &["name", "ipv4", "ipv6", "state"][..]),
+        ("Endpoints", "endpoints", &["namespace", "workload", "node", "networks", "interface"]),
+        ("Routes", "routes", &["node", "destination", "via", "device", "type", "protocol"]),
+        ("BGP sessions", "sessions", &["node", "peer", "type", "state", "since", "info"]),
+    ]
+    .iter()
+    .map(|(title, key, columns)| format!("{title}\n{}\n", table(&state[key], columns)))
+    .collect::<Vec<_>>()
+    .join("\n")
+}
+
+fn table(rows: &Value, columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|c| c.to_uppercase()));
+    for row in rows.as_array().into_iter().flatten() {
+        table.add_row(columns.iter().map(|c| cell(&row[c])));
+    }
+    table
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join("\n"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,141 @@
+//! Workloads: a network namespace on a node, attached by the CNI plugin, with a process in it.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cni::{self, Attachment};
+use crate::namespace;
+use crate::process::output;
+use crate::state::{Lab, Workload};
+use crate::wait::until;
+
+/// Attaches a workload and starts `command` in it; gives its first address.
+pub fn add(
+    lab: &mut Lab,
+    name: &str,
+    node: &str,
+    namespace: &str,
+    labels: &[String],
+    command: &[OsString],
+) -> Result<String> {
+    if lab.workloads.contains_key(name) {
+        bail!("workload {name:?} is already there");
+    }
+    let labels: Vec<(String, String)> = labels
+        .iter()
+        .map(|l| l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .collect::<Option<_>>()
+        .context("a label is written key=value")?;
+    ensure_profile(lab, node, namespace)?;
+    let pid = spawn_sandbox(lab, node)?;
+    let container_id = format!("{name}-{pid}");
+    let attachment = Attachment { node, name, namespace, labels: &labels, container_id: &container_id, pid };
+    let result = cni::run(lab, "ADD", &attachment).inspect_err(|_| end(pid))?;
+    let address = result["ips"]
+        .as_array()
+        .and_then(|ips| ips.first()?["address"].as_str()?.split('/').next().map(str::to_owned))
+        .with_context(|| format!("the plugin gave no address: {result}"))?;
+    let workload = Workload {
+        node: node.to_owned(),
+        namespace: namespace.to_owned(),
+        container_id,
+        address: address.clone(),
+        pid,
+    };
+    lab.workloads.insert(name.to_owned(), workload);
+    lab.save()?;
+    if let Some((program, arguments)) = command.split_first() {
+        let log = std::fs::File::create(lab.node_dir(node).join(format!("log/workload-{name}.log")))?;
+        let mut child = lab.in_workload(name, program)?;
+        child.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        crate::process_group_of_its_own(&mut child);
+        child.spawn().with_context(|| format!("{}", program.display()))?;
+    }
+    Ok(address)
+}
+
+/// Ends a workload's processes after the plugin has detached it.
+pub fn remove(lab: &mut Lab, name: &str) -> Result<()> {
+    let workload = lab.workloads.get(name).with_context(|| format!("no workload {name:?}"))?;
+    let pid = workload.pid;
+    cni::run(lab, "DEL", &Attachment::of(name, workload))?;
+    end_all_of_network(pid)?;
+    lab.workloads.remove(name);
+    lab.save()
+}
+
+/// The addresses of a workload, both families, as the kernel has them.
+pub fn addresses(lab: &Lab, name: &str) -> Result<Vec<String>> {
+    let text =
+        output(lab.in_workload(name, "ip")?.args(["-o", "addr", "show", "dev", "eth0", "scope", "global"]))?;
+    let address = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|w| !w.starts_with("inet")).skip(1);
+        words.next().and_then(|a| a.split('/').next()).map(str::to_owned)
+    };
+    Ok(text.lines().filter_map(address).collect())
+}
+
+/// In Kubernetes a controller writes a profile for each namespace; in the lab it is written here.
+fn ensure_profile(lab: &Lab, node: &str, namespace: &str) -> Result<()> {
+    let profile = serde_json::json!({
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "Profile",
+        "metadata": {"name": format!("kns.{namespace}")},
+        "spec": {
+            "ingress": [{"action": "Allow"}],
+            "egress": [{"action": "Allow"}],
+            "labelsToApply": {"pcns.projectcalico.org/name": namespace},
+        },
+    });
+    calicoctl(lab, node, &["apply", "-f", "-"], &profile.to_string())?;
+    Ok(())
+}
+
+/// Runs the lab's `calicoctl` on a node with a document on its standard input.
+pub fn calicoctl(lab: &Lab, node: &str, arguments: &[&str], input: &str) -> Result<String> {
+    let file = lab.dir.join(format!("input-{}.yaml", std::process::id()));
+    std::fs::write(&file, input)?;
+    let result = lab
+        .on_node(node, lab.dir.join("bin/calicoctl"))
+        .and_then(|mut c| output(c.args(arguments).stdin(std::fs::File::open(&file)?)));
+    std::fs::remove_file(&file)?;
+    result
+}
+
+/// A process that holds a fresh network namespace on a node.
+fn spawn_sandbox(lab: &Lab, node: &str) -> Result<i32> {
+    let mut command = Command::new("sleep");
+    command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    crate::process_group_of_its_own(&mut command);
+    namespace::enter_with_own_network(&mut command, lab.node(node)?.init_pid)?;
+    let pid = i32::try_from(command.spawn().context("sandbox")?.id())?;
+    let mut up = Command::new("ip");
+    namespace::Namespaces::of_node(pid)?.enter(&mut up);
+    output(up.args(["link", "set", "lo", "up"])).inspect_err(|_| end(pid))?;
+    Ok(pid)
+}
+
+fn end(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+}
+
+/// Ends every process in the network namespace of `pid`.
+fn end_all_of_network(pid: i32) -> Result<()> {
+    let network = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let Some(identity) = network(pid) else { return Ok(()) };
+    let gone = until(Duration::from_secs(5), Duration::from_millis(5), || {
+        let pids: Vec<i32> = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .filter(|p| network(*p).as_ref() == Some(&identity))
+            .collect();
+        pids.iter().for_each(|p| end(*p));
+        pids.is_empty()
+    });
+    if gone { Ok(()) } else { bail!("processes of the workload outlive SIGKILL") }
+}
