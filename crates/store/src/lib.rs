@@ -1,1 +1,21 @@
-//! calico-store.
+//! The datastore: one trait for all back ends, the embedded store, and the syncer that keeps a reader up to date.
+//!
+//! [`Store`] reads, watches and commits ordered compare-and-swaps in the words of `calico_api::record`.
+//! [`embedded::EmbeddedStore`] keeps them in one SQLite file that all processes of a host share; etcd lives in its own
+//! crate.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this crate is IO: it opens the datastore's files, waits, and compares expiry times with the clock"
+)]
+
+pub mod embedded;
+pub mod error;
+pub mod store;
+pub mod watch;
+
+pub use embedded::EmbeddedStore;
+pub use error::{Cause, CommitError, CompactError, Fault, GetError, ListError, WatchError};
+pub use store::{Atomicity, Committed, Listing, MAX_WRITES, Store, key_range};
+pub use watch::{Watch, WatchEvent, WatchSender};

@@ -1,0 +1,170 @@
+//! The embedded store: one SQLite file in WAL mode that every process of a host shares.
+//!
+//! ```text
+//!  commit ──▶ BEGIN IMMEDIATE, compare, write, log ──▶ COMMIT ──▶ ring the bell file
+//!                                                                     │ inotify (or a slow poll)
+//!  watch ◀── filter ◀── page of the log ◀── follower thread ◀─────────┘
+//! ```
+//! Table `entry` is the state; table `log` is the recent history, which makes revisions and watches like etcd's: one
+//! revision per commit, watches that resume, a horizon behind which they are told to list again. Every process reads
+//! each new page of the log once, however many watches it has; a watch that falls behind reads for itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use calico_api::{Entry, Key, Revision, Selection, Write};
+use rusqlite::Connection;
+
+use crate::error::{CommitError, CompactError, Fault, GetError, ListError, WatchError};
+use crate::store::{Atomicity, Committed, Listing, Store, check_shape};
+use crate::watch::Watch;
+
+mod bell;
+mod database;
+mod follower;
+mod schema;
+
+use bell::Bell;
+use follower::Follower;
+
+/// A datastore in a file. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// Commits, one at a time; SQLite has one writer anyway.
+    writer: Lane,
+    /// Reads, so that a long list does not hold up this process's commits. Opened when first used: a short-lived
+    /// process that only commits pays for one connection.
+    reader: Lane,
+    bell: Bell,
+    follower: Arc<Follower>,
+}
+
+/// A connection that is opened when first used.
+#[derive(Debug, Default)]
+struct Lane(Mutex<Option<Connection>>);
+
+impl Lane {
+    /// Does something with the connection. A panic inside leaves a connection whose transaction rolled back, so a
+    /// poisoned lock is no reason to stop.
+    fn with<T>(&self, path: &Path, f: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut slot: MutexGuard<'_, Option<Connection>> =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match slot.as_mut() {
+            Some(connection) => connection,
+            None => slot.insert(schema::open(path)?),
+        };
+        f(connection)
+    }
+}
+
+/// Milliseconds since 1970: what expiry times are counted in, as several processes compare them.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl EmbeddedStore {
+    /// Opens the datastore at a path, creating it (and its directory) if there is none. Blocks for a few
+    /// milliseconds at most, longer only while another process creates it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<EmbeddedStore, Fault> {
+        let path = path.into();
+        schema::create_files(&path)?;
+        let writer = Lane(Mutex::new(Some(schema::open(&path)?)));
+        let bell = Bell::open(&path).map_err(|e| schema::io_fault(e, &Bell::path(&path)))?;
+        let follower = Arc::new(Follower::new(path.clone()));
+        Ok(EmbeddedStore {
+            shared: Arc::new(Shared { path, writer, reader: Lane::default(), bell, follower }),
+        })
+    }
+
+    /// Where it is stored.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Commits without leaving the calling thread, for callers that have no async runtime.
+    pub fn commit_blocking(&self, writes: &[Write]) -> Result<Committed, CommitError> {
+        check_shape(writes)?;
+        let Shared { path, writer, bell, .. } = &*self.shared;
+        let outcome = writer.with(path, |c| database::commit(c, writes, now_ms()))?;
+        if outcome.logged {
+            bell.ring();
+        }
+        outcome.result
+    }
+
+    fn get_blocking(&self, key: &Key) -> Result<Option<Entry>, GetError> {
+        let Shared { path, reader, .. } = &*self.shared;
+        reader
+            .with(path, |c| database::get(c, key, now_ms()))
+            .map_err(|fault| GetError { key: key.clone(), fault })
+    }
+
+    fn list_blocking(&self, selection: &Selection) -> Result<Listing, ListError> {
+        let Shared { path, reader, .. } = &*self.shared;
+        reader
+            .with(path, |c| database::list(c, selection, now_ms()))
+            .map_err(|fault| ListError { selection: selection.clone(), fault })
+    }
+}
+
+/// Runs blocking work on the runtime's threads for such work; a panic goes on in the caller.
+async fn off_thread<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(value) => Ok(value),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(Fault::Unavailable(cancelled.into())),
+        },
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, GetError> {
+        let (store, wanted) = (self.clone(), key.clone());
+        off_thread(move || store.get_blocking(&wanted))
+            .await
+            .unwrap_or_else(|fault| Err(GetError { key: key.clone(), fault }))
+    }
+
+    async fn list(&self, selection: &Selection) -> Result<Listing, ListError> {
+        let (store, wanted) = (self.clone(), selection.clone());
+        off_thread(move || store.list_blocking(&wanted))
+            .await
+            .unwrap_or_else(|fault| Err(ListError { selection: selection.clone(), fault }))
+    }
+
+    async fn watch(&self, selection: &Selection, from: Option<Revision>) -> Result<Watch, WatchError> {
+        follower::watch(self, selection.clone(), from).await
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<Committed, CommitError> {
+        let (store, writes) = (self.clone(), writes.to_vec());
+        off_thread(move || store.commit_blocking(&writes)).await?
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        Atomicity::Atomic
+    }
+
+    async fn compact(&self, revision: &Revision) -> Result<(), CompactError> {
+        let (store, revision) = (self.clone(), database::number(revision));
+        let compacted = off_thread(move || {
+            let Shared { path, writer, .. } = &*store.shared;
+            writer.with(path, |c| database::compact(c, revision))
+        });
+        compacted.await.and_then(|done| done).map_err(CompactError)
+    }
+}
+
+#[cfg(test)]
+mod tests;

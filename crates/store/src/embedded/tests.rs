@@ -1,0 +1,112 @@
+//! What only the embedded store promises; the contract suite covers the rest.
+
+use bytes::Bytes;
+use calico_api::{Expect, Kind};
+
+use super::*;
+use crate::watch::WatchEvent;
+
+fn key(name: &str) -> Key {
+    Key::resource(Kind::NetworkPolicy, "ns", name)
+}
+
+fn store() -> (tempfile::TempDir, EmbeddedStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path().join("sub/store.db")).unwrap();
+    (dir, store)
+}
+
+#[tokio::test]
+async fn two_handles_of_one_file_see_each_other() {
+    let (_dir, a) = store();
+    let b = EmbeddedStore::open(a.path()).unwrap();
+    let mut watch = b.watch(&Selection::all(Kind::NetworkPolicy), None).await.unwrap();
+    assert_eq!(watch.next().await.unwrap(), WatchEvent::Progress(Revision::from(1)));
+    let done = a.commit(&[Write::create(key("p"), Bytes::from_static(b"{}"))]).await.unwrap();
+    let entry = b.get(&key("p")).await.unwrap().unwrap();
+    assert_eq!(entry.revision, done.revisions[0]);
+    assert_eq!(watch.next().await.unwrap(), WatchEvent::Put(entry));
+}
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, store) = store();
+    store.commit_blocking(&[Write::put(key("p"), Bytes::new())]).unwrap();
+    for suffix in ["", "-wal", "-shm", "-bell"] {
+        let path = format!("{}{suffix}", store.path().display());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_a_datastore_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nodename");
+    std::fs::write(&path, "node1, not a database, but long enough to have a header of its own\n".repeat(3))
+        .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(EmbeddedStore::open(&path), Err(Fault::Broken(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let (_dir, store) = store();
+    schema::open(store.path()).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+    let error = EmbeddedStore::open(store.path()).unwrap_err();
+    let Fault::Broken(cause) = error else { panic!("{error:?}") };
+    assert!(cause.to_string().contains("format 2"), "{cause}");
+}
+
+#[test]
+fn many_may_create_the_file_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    std::thread::scope(|s| {
+        for n in 0..8 {
+            let path = &path;
+            s.spawn(move || {
+                let store = EmbeddedStore::open(path).unwrap();
+                store.commit_blocking(&[Write::create(key(&format!("p{n}")), Bytes::new())]).unwrap();
+            });
+        }
+    });
+    let store = EmbeddedStore::open(&path).unwrap();
+    let listing = store.list_blocking(&Selection::all(Kind::NetworkPolicy)).unwrap();
+    assert_eq!((listing.entries.len(), listing.revision), (8, Revision::from(9)));
+}
+
+#[test]
+fn the_log_stays_within_its_bounds() {
+    let (_dir, store) = store();
+    let value = Bytes::from(vec![b'x'; 1 << 20]);
+    for _ in 0..80 {
+        store.commit_blocking(&[Write::put(key("big"), value.clone())]).unwrap();
+    }
+    let logged: i64 = schema::open(store.path())
+        .unwrap()
+        .query_row("SELECT sum(length(value)) FROM log", [], |row| row.get(0))
+        .unwrap();
+    assert!(logged <= 65 << 20, "{logged} bytes of history");
+}
+
+#[test]
+fn expired_entries_are_absent_for_comparisons_and_get_a_deletion_of_their_own() {
+    let (_dir, store) = store();
+    let put = Write::Put {
+        key: key("p"),
+        value: Bytes::from_static(b"1"),
+        expect: Expect::Absent,
+        ttl_secs: Some(0),
+    };
+    for _ in 0..3 {
+        store.commit_blocking(std::slice::from_ref(&put)).unwrap();
+    }
+    assert_eq!(store.get_blocking(&key("p")).unwrap(), None);
+    let page = database::read_page(&mut schema::open(store.path()).unwrap(), 1).unwrap();
+    let puts: Vec<bool> = page.rows.iter().map(|row| row.value.is_some()).collect();
+    assert_eq!(puts, [true, false, true, false, true]);
+    assert_eq!(page.through, 6);
+}

@@ -1,0 +1,112 @@
+//! The trait that every back end implements (spec 1 §2.5).
+
+use async_trait::async_trait;
+use calico_api::key::AffinityOwner;
+use calico_api::{Entry, Key, Revision, Selection, Write};
+
+use crate::error::{CommitError, CompactError, GetError, ListError, WatchError};
+use crate::watch::Watch;
+
+/// The most steps one commit may have: etcd's default `--max-txn-ops`. The longest commit of ours has under ten.
+pub const MAX_WRITES: usize = 128;
+
+/// Whether a commit is all or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atomicity {
+    /// All steps happen, or none does (etcd, SQLite).
+    Atomic,
+    /// Steps happen in order until one fails (Kubernetes): every prefix must be a safe state.
+    Sequential,
+}
+
+/// The answer to a list: one consistent snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// The selected entries, in the order of their etcd keys. Stored keys that we cannot parse are left out.
+    pub entries: Vec<Entry>,
+    /// The store's revision at the snapshot: a watch from here misses nothing.
+    pub revision: Revision,
+    /// Which history the revisions belong to. It changes when a store is wiped or restored from a backup; revisions
+    /// of different histories say nothing about each other.
+    pub history: u64,
+}
+
+/// The answer to a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// For each step, in order: the revision a put entry now has; for deletes and checks the store's revision after
+    /// the commit.
+    pub revisions: Vec<Revision>,
+}
+
+/// A datastore. Cheap to share (`Arc<dyn Store>`); every method may be called concurrently.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Reads one entry; `None` if it does not exist (or its time to live has passed).
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, GetError>;
+
+    /// Reads every selected entry as one snapshot.
+    async fn list(&self, selection: &Selection) -> Result<Listing, ListError>;
+
+    /// Follows a selection. From `Some(revision)`: every later event, once, in the order of revisions. From `None`:
+    /// first everything that exists, as puts, ended by a [`crate::WatchEvent::Progress`]; then the changes.
+    ///
+    /// A revision that is too old (or of another history) is [`WatchError::Compacted`], here or from
+    /// [`Watch::next`]. The channel is bounded: a slow reader slows its own watch, nobody else's.
+    async fn watch(&self, selection: &Selection, from: Option<Revision>) -> Result<Watch, WatchError>;
+
+    /// Carries out an ordered list of compare-and-swaps. Expectations are about the state before the commit; no key
+    /// may be written twice. See [`Store::atomicity`] for what a conflict leaves behind.
+    async fn commit(&self, writes: &[Write]) -> Result<Committed, CommitError>;
+
+    /// What a failed commit may leave behind.
+    fn atomicity(&self) -> Atomicity;
+
+    /// Forgets the history up to and including a revision: watches from before it fail with
+    /// [`WatchError::Compacted`]. Entries stay. No error if that history is already gone, or if the store cares for
+    /// it by itself.
+    async fn compact(&self, revision: &Revision) -> Result<(), CompactError>;
+}
+
+/// The half-open range of etcd keys that holds every selected key. It may hold others: [`Selection::contains`]
+/// decides.
+pub fn key_range(selection: &Selection) -> (String, String) {
+    if let Selection::Affinities { owner: None, .. } = selection {
+        // Between `host/` and the end of `virtual/` nothing else is stored; the common prefix of the two would also
+        // bring every block and handle.
+        let block = AffinityOwner::Virtual("".into());
+        let first = Selection::Affinities { owner: Some(AffinityOwner::Host("".into())), family: None };
+        let last = Selection::Affinities { owner: Some(block), family: None };
+        let trim = |s: &Selection| s.prefix().trim_end_matches('/').to_owned() + "/";
+        return (trim(&first), prefix_end(&trim(&last)));
+    }
+    let prefix = selection.prefix();
+    let end = prefix_end(&prefix);
+    (prefix, end)
+}
+
+/// The first text after all texts with a prefix. Key prefixes are ASCII, so the last byte can always grow by one.
+fn prefix_end(prefix: &str) -> String {
+    let mut end = prefix.to_owned();
+    if let Some(last) = end.pop() {
+        end.push(char::from_u32(last as u32 + 1).unwrap_or(char::MAX));
+    }
+    end
+}
+
+/// Refuses commits that no back end can carry out.
+pub fn check_shape(writes: &[Write]) -> Result<(), CommitError> {
+    if writes.len() > MAX_WRITES {
+        return Err(CommitError::TooLarge { writes: writes.len() });
+    }
+    let mut seen = rustc_hash::FxHashSet::default();
+    for write in writes.iter().filter(|w| !matches!(w, Write::Check { .. })) {
+        if !seen.insert(write.key()) {
+            return Err(CommitError::Duplicate { key: write.key().clone() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
