@@ -1,1 +1,14 @@
-//! calico-linux.
+//! The Linux kernel as the dataplane sees it: netlink, sysctls, network namespaces.
+//!
+//! Everything is blocking and thin: what to do was decided elsewhere. Unsafe code is confined to system calls that no
+//! safe wrapper covers, each with its reason.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this crate is the edge: it reads and writes the kernel's files"
+)]
+
+pub mod attr;
+pub mod netlink;
+pub mod netns;
+pub mod nft;

@@ -1,0 +1,3 @@
+//! The kernel's tables, one module each: what ours should hold, which entries are ours, and the plan between.
+
+pub mod nft;
