@@ -1,0 +1,70 @@
+# calico-rs: `make demo` shows it working, `make test` checks everything. Both install what they need first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+TARGET    := x86_64-unknown-linux-musl
+TARGETDIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY    := $(TARGETDIR)/$(TARGET)/release/calico
+DATASTORE ?= embedded
+LOGS      := $(TARGETDIR)/logs
+
+# What building and testing need of Debian: a compiler for musl (SQLite), protoc (etcd's API), and the real parts
+# that nodes and tests run: BIRD, etcd, nginx, nftables, iproute2.
+PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
+            iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset
+
+.PHONY: build setup demo test fmt clippy unit tidy lab-tests deny tiers races cross fuzz clean help
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install missing Debian packages and the rustup target
+	@missing=""; for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  echo "… installing:$$missing"; \
+	  $$sudo apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+
+build: setup ## Build the binary (release) and print its size
+	cargo build --release --locked --package calico
+	@printf 'calico: %s, %s bytes, %s\n' "$(BINARY)" "$$(stat -c %s $(BINARY))" \
+	  "$$(file -b $(BINARY) 2>/dev/null | grep -oE 'static(-pie|ally) linked' || echo 'see ldd')"
+
+demo: build ## Three nodes, workloads, BGP, policy, real requests (DATASTORE=embedded|etcd, KEEP=1)
+	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab demo --datastore $(DATASTORE) $(if $(KEEP),--keep)
+
+test: setup fmt clippy unit deny build lab-tests tiers ## Everything that continuous integration runs
+	@echo "test: all passed"
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## Unit, property, contract and tidy tests
+	@mkdir -p $(LOGS)
+	cargo test --workspace --locked -- --show-output 2>&1 | tee $(LOGS)/unit.log | grep -vE '^(test .* ok$$|$$)' || \
+	  { grep -E '^(test .*FAILED|error|failures:)' $(LOGS)/unit.log; exit 1; }
+
+tidy:
+	cargo run --quiet --package xtask -- tidy
+
+lab-tests: build ## The demo on both datastores: real nodes, real packets
+	@mkdir -p $(LOGS)
+	for d in embedded etcd; do \
+	  $(BINARY) lab --dir /run/calico-lab-test demo --datastore $$d 2>&1 | tee $(LOGS)/lab-$$d.log; done
+
+deny: ## Licences, sources and bans of dependencies
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --quiet --locked --target $$(rustc -vV | sed -n 's/host: //p')
+	cargo deny --log-level error check licenses bans sources
+
+tiers: ## Fail where a tier that continuous integration requires did not run
+	@.ci/check-tiers $(LOGS) $(CALICO_REQUIRE_TIERS)
+
+clean:
+	cargo clean

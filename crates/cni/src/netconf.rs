@@ -1,0 +1,290 @@
+//! The network configuration on standard input (spec 5 §1.4).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{CniError, Code};
+use crate::version::SpecVersion;
+
+/// Where the agent listens unless the configuration says otherwise.
+pub const AGENT_SOCKET: &str = "/run/calico/cni.sock";
+
+/// The fields of the network configuration that we use. Unknown fields are left to chained plugins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetConf {
+    /// Specification version of the result; empty means 0.2.0.
+    #[serde(rename = "cniVersion")]
+    pub cni_version: String,
+    /// Network name: also the profile's name in generic mode, and part of the IPAM handle.
+    pub name: String,
+    /// The plugin's name.
+    #[serde(rename = "type")]
+    pub plugin: String,
+    /// Address management.
+    pub ipam: IpamConf,
+    /// MTU of the workload's interface; 0 = as the agent determined (`/var/lib/calico/mtu`).
+    pub mtu: u32,
+    /// Fail when the MTU file is missing.
+    pub require_mtu_file: bool,
+    /// This node's name, if not from the file.
+    pub nodename: String,
+    /// Where the agent left this node's name.
+    pub nodename_file: Option<String>,
+    /// Go on with the host's name when that file is missing.
+    pub nodename_file_optional: bool,
+    /// Old name of `nodename`.
+    pub hostname: String,
+    /// `etcdv3`, `embedded` (or `kubernetes`).
+    pub datastore_type: String,
+    /// Comma list.
+    pub etcd_endpoints: String,
+    /// PEM file.
+    pub etcd_key_file: String,
+    /// PEM file.
+    pub etcd_cert_file: String,
+    /// PEM file.
+    pub etcd_ca_cert_file: String,
+    /// The embedded store's file.
+    pub datastore_path: String,
+    /// `debug`, `info`, `warning`, `error`.
+    pub log_level: String,
+    /// A unix socket: ask the agent there instead of working directly.
+    pub agent_socket: String,
+    /// Policy source.
+    pub policy: PolicyConf,
+    /// Container settings.
+    pub container_settings: ContainerSettings,
+    /// Optional features.
+    pub feature_control: FeatureControl,
+    /// Keep default routes besides those of host-local's configuration.
+    pub include_default_routes: bool,
+    /// How long ADD waits until the endpoint's policy is in the kernel; 0 = do not wait.
+    pub policy_setup_timeout_seconds: i64,
+    /// Where the agent writes endpoint status files.
+    pub endpoint_status_dir: Option<String>,
+    /// Runtime arguments of Mesos: labels for workloads that are no pods.
+    pub args: Args,
+    /// What the runtime adds.
+    #[serde(rename = "runtimeConfig")]
+    pub runtime_config: RuntimeConfig,
+    /// The result of the ADD, for CHECK and DEL.
+    #[serde(rename = "prevResult")]
+    pub prev_result: Option<Value>,
+    /// For GC: attachments that are still in use.
+    #[serde(rename = "cni.dev/valid-attachments")]
+    pub valid_attachments: Vec<Attachment>,
+}
+
+/// `ipam`: who gives addresses and from where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IpamConf {
+    /// `calico-ipam`, or another plugin to delegate to.
+    #[serde(rename = "type")]
+    pub plugin: String,
+    /// `"true"` (default) or `"false"`.
+    pub assign_ipv4: Option<String>,
+    /// `"true"` or `"false"` (default).
+    pub assign_ipv6: Option<String>,
+    /// Names or CIDRs of pools.
+    pub ipv4_pools: Vec<String>,
+    /// Names or CIDRs of pools.
+    pub ipv6_pools: Vec<String>,
+}
+
+/// `policy`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyConf {
+    /// Empty, or `k8s`.
+    #[serde(rename = "type")]
+    pub source: String,
+}
+
+/// `container_settings`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSettings {
+    /// Let the container forward packets.
+    pub allow_ip_forwarding: bool,
+}
+
+/// `feature_control`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FeatureControl {
+    /// Allow addresses without IPAM.
+    pub ip_addrs_no_ipam: bool,
+    /// Allow floating addresses.
+    pub floating_ips: bool,
+}
+
+/// `args`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Args {
+    /// Mesos' part.
+    #[serde(rename = "org.apache.mesos")]
+    pub mesos: Mesos,
+}
+
+/// `args."org.apache.mesos"`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mesos {
+    /// Its network information.
+    pub network_info: NetworkInfo,
+}
+
+/// `args."org.apache.mesos".network_info`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkInfo {
+    /// Labels of the workload.
+    pub labels: MesosLabels,
+}
+
+/// A list of labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MesosLabels {
+    /// The labels.
+    pub labels: Vec<MesosLabel>,
+}
+
+/// One label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MesosLabel {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// `runtimeConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeConfig {
+    /// DNS settings to hand through to the result.
+    pub dns: Option<RuntimeDns>,
+}
+
+/// `runtimeConfig.dns`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeDns {
+    /// Name servers.
+    pub servers: Vec<String>,
+    /// Domain.
+    pub domain: String,
+    /// Search list.
+    pub searches: Vec<String>,
+    /// Resolver options.
+    pub options: Vec<String>,
+}
+
+/// One valid attachment of GC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// CNI_CONTAINERID.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// CNI_IFNAME.
+    #[serde(default)]
+    pub ifname: String,
+}
+
+impl NetConf {
+    /// Parses and checks a configuration.
+    pub fn parse(text: &[u8]) -> Result<(NetConf, SpecVersion), CniError> {
+        let conf: NetConf = serde_json::from_slice(text)
+            .map_err(|e| CniError::new(Code::Decode, "cannot decode the network configuration", e))?;
+        let version: SpecVersion = conf
+            .cni_version
+            .parse()
+            .map_err(|e| CniError::new(Code::IncompatibleVersion, "incompatible CNI version", e))?;
+        conf.check()?;
+        Ok((conf, version))
+    }
+
+    fn check(&self) -> Result<(), CniError> {
+        let invalid = |field: &str, value: &dyn std::fmt::Debug, right: &str| {
+            let details = format!("{field} is {value:?}; {right}");
+            Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details))
+        };
+        let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-');
+        if self.name.is_empty() || !self.name.bytes().all(is_name) {
+            return invalid("name", &self.name, "it must be letters, digits, '_', '.' or '-'");
+        }
+        if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
+            return invalid("mtu", &self.mtu, "it must be from 68 to 65535, or 0 for automatic");
+        }
+        if self.policy_setup_timeout_seconds < 0 {
+            return invalid(
+                "policy_setup_timeout_seconds",
+                &self.policy_setup_timeout_seconds,
+                "it must not be negative",
+            );
+        }
+        for (field, value) in
+            [("ipam.assign_ipv4", &self.ipam.assign_ipv4), ("ipam.assign_ipv6", &self.ipam.assign_ipv6)]
+        {
+            if value.as_deref().is_some_and(|v| v != "true" && v != "false") {
+                return invalid(field, value, "it must be the text \"true\" or \"false\"");
+            }
+        }
+        if !matches!(self.policy.source.as_str(), "" | "k8s") {
+            return invalid("policy.type", &self.policy.source, "it must be absent or \"k8s\"");
+        }
+        if !matches!(
+            self.log_level.to_ascii_lowercase().as_str(),
+            "" | "debug" | "info" | "warning" | "warn" | "error"
+        ) {
+            return invalid("log_level", &self.log_level, "it must be debug, info, warning or error");
+        }
+        Ok(())
+    }
+
+    /// Whether a family is wanted: IPv4 unless told otherwise, IPv6 only if told so (spec 5 §2.1).
+    pub fn assign(&self, family: calico_net::Family) -> bool {
+        match family {
+            calico_net::Family::V4 => self.ipam.assign_ipv4.as_deref() != Some("false"),
+            calico_net::Family::V6 => self.ipam.assign_ipv6.as_deref() == Some("true"),
+        }
+    }
+
+    /// Whether the configuration names a datastore, so that the plugin can work without an agent.
+    pub fn has_credentials(&self) -> bool {
+        !self.datastore_type.is_empty() || !self.etcd_endpoints.is_empty() || !self.datastore_path.is_empty()
+    }
+
+    /// Workload labels that the runtime passed.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.args.mesos.network_info.labels.labels.iter().map(|l| (l.key.as_str(), l.value.as_str()))
+    }
+
+    /// The IPAM handle of a container: `<network>.<container id>`, cut at a carriage return (spec 5 §2.2).
+    pub fn handle(&self, container_id: &str) -> String {
+        let handle = format!("{}.{container_id}", self.name);
+        handle.split('\r').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// The address that CNI_ARGS asks for with `IP=`.
+pub fn requested_address(arguments: &crate::arguments::Arguments) -> Result<Option<IpAddr>, CniError> {
+    let Some(text) = arguments.arg("IP") else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        CniError::new(
+            Code::InvalidEnvironment,
+            "invalid environment",
+            format!("CNI_ARGS has IP={text}; it must be one IP address"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;
