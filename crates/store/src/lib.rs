@@ -10,11 +10,13 @@
     reason = "this crate is IO: it opens the datastore's files, waits, and compares expiry times with the clock"
 )]
 
+pub mod config;
 pub mod embedded;
 pub mod error;
 pub mod store;
 pub mod watch;
 
+pub use config::DatastoreConfig;
 pub use embedded::EmbeddedStore;
 pub use error::{Cause, CommitError, CompactError, Fault, GetError, ListError, WatchError};
 pub use store::{Atomicity, Committed, Listing, MAX_WRITES, Store, key_range};
