@@ -1,0 +1,242 @@
+//! [`BgpIntent`] → configuration of BIRD 2 (tried on 2.0.12): one daemon for both families.
+//!
+//! What differs from the BIRD 1.6 that Calico ships, and why this text looks as it does:
+//!
+//! * One `kernel` protocol and one channel per family, so every filter exists once per family (`…_v4`, `…_v6`).
+//! * A session's local address, port and AS are one `local` statement; `listen bgp` is gone, and `strict bind` must
+//!   be in all sessions or in none, because a bound and an unbound socket on one port exclude each other.
+//! * There is no `krt_tunnel`: routes of encapsulated pools are the agent's.
+//! * The agent installs the blackholes of blocks itself (protocol 80), so the static ones here are announced and never
+//!   installed, and the agent's are not learned: with `add paths on` each would be announced a second time.
+//! * The kernel protocol would install its own interfaces' prefixes again ("File exists"), so only BGP's and the
+//!   gateways' routes are let out.
+
+use std::fmt::Write as _;
+
+use calico_net::Family;
+
+use crate::birdc::PeerName;
+use crate::intent::{
+    BGP_PORT, BgpIntent, Community, Gateway, Listen, LogLevel, NextHopMode, Programmer, Session,
+};
+
+mod filters;
+
+/// How long the daemon, started with `-R` amid routes of its former life, waits for its peers before it removes those
+/// that nobody announced again, in seconds. Until then it installs no new route either, so a peer that stays away
+/// holds the others up: a minute is enough for each peer that lives (connect retry is 5 s, the longest back-off 30 s)
+/// and a quarter of the daemon's own 240.
+const GRACEFUL_RESTART_WAIT_SECS: u32 = 60;
+
+/// At what size the log is turned over, in bytes; one old one is kept.
+const LOG_LIMIT_BYTES: u32 = 10 << 20;
+
+/// Renders the whole configuration. `log_file` is where the daemon logs: a path without quotes or newlines. (Not a
+/// pipe to the agent: the daemon outlives it.)
+pub fn render(intent: &BgpIntent, log_file: &str) -> String {
+    let BgpIntent {
+        router_id,
+        log_level,
+        listen,
+        ignored_interfaces,
+        sessions,
+        blocks: _,
+        gateways,
+        pools: _,
+        advertisements: _,
+        normal_priority: _,
+    } = intent;
+    let mut text = String::with_capacity(4096 + 400 * sessions.len());
+    text.push_str("# Written by calico from the datastore; whatever is changed here is overwritten.\n");
+    line(&mut text, format_args!("log \"{log_file}\" {LOG_LIMIT_BYTES} \"{log_file}.1\" all;"));
+    line(&mut text, format_args!("router id {router_id};"));
+    line(&mut text, format_args!("graceful restart wait {GRACEFUL_RESTART_WAIT_SECS};"));
+    text.push_str("timeformat protocol iso short;\n");
+
+    let ignored: String = ignored_interfaces.iter().map(|name| format!("-\"{name}\", ")).collect();
+    let states = if *log_level == LogLevel::Silent { "" } else { " debug { states };" };
+    line(&mut text, format_args!("\nprotocol device {{ scan time 2;{states} }}"));
+    line(
+        &mut text,
+        format_args!(
+            "protocol direct {{ ipv4; ipv6;{states} interface {ignored}-\"cali*\", -\"kube-ipvs*\", \"*\"; }}"
+        ),
+    );
+    for family in Family::ALL {
+        filters::render_family(&mut text, intent, family);
+        render_static(&mut text, intent, family, gateways);
+        render_kernel(&mut text, family);
+    }
+    render_template(&mut text, *log_level);
+    for session in sessions {
+        render_session(&mut text, session, *listen);
+    }
+    text
+}
+
+/// Appends one line.
+fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    text.write_fmt(args).expect("writing to a String cannot fail");
+    text.push('\n');
+}
+
+/// `v4` or `v6`: how names of a family end.
+fn suffix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "v4",
+        Family::V6 => "v6",
+    }
+}
+
+/// `ipv4` or `ipv6`: how the channel of a family is called.
+fn channel(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+fn render_static(text: &mut String, intent: &BgpIntent, family: Family, gateways: &[Gateway]) {
+    line(text, format_args!("protocol static calico_blocks_{} {{ {};", suffix(family), channel(family)));
+    // A block of one address is its own workload route.
+    for block in intent.blocks_of(family).filter(|block| !block.is_host()) {
+        line(text, format_args!("  route {block} blackhole;"));
+    }
+    text.push_str("}\n");
+    let mut gateways = gateways.iter().filter(|g| Family::of(g.peer) == family).peekable();
+    if gateways.peek().is_some() {
+        line(
+            text,
+            format_args!("protocol static calico_gateways_{} {{ {};", suffix(family), channel(family)),
+        );
+        for Gateway { peer, via } in gateways {
+            line(text, format_args!("  route {peer}/{} via {via};", family.bits()));
+        }
+        text.push_str("}\n");
+    }
+}
+
+fn render_kernel(text: &mut String, family: Family) {
+    let (suffix, channel) = (suffix(family), channel(family));
+    line(
+        text,
+        format_args!(
+            "protocol kernel calico_kernel_{suffix} {{
+  learn; persist; scan time 2; merge paths on;
+  # 0 lets the filter choose the metric of each route.
+  metric 0;
+  # Without it a daemon that was killed removes its routes as soon as it is back.
+  graceful restart;
+  {channel} {{ import filter calico_learn_{suffix}; export filter calico_program_{suffix}; }};
+}}"
+        ),
+    );
+}
+
+fn render_template(text: &mut String, log_level: LogLevel) {
+    // Calico also traces routes and filters at Info: a line for each route and peer.
+    let debug = match log_level {
+        LogLevel::Silent => "",
+        LogLevel::Normal => "  debug { states, events };\n",
+        LogLevel::Debug => "  debug all;\n",
+    };
+    line(
+        text,
+        format_args!(
+            "\ntemplate bgp calico_peer {{
+{debug}  graceful restart on;
+  connect delay time 2;
+  connect retry time 5;
+  error wait time 5, 30;
+}}"
+        ),
+    );
+}
+
+fn render_session(text: &mut String, session: &Session, listen: Listen) {
+    let Session {
+        name,
+        port,
+        remote_as,
+        local_as,
+        own_addr,
+        from_own_addr,
+        passive,
+        ttl_security_hops,
+        reflect_as,
+        restart_time_secs,
+        keepalive_secs,
+        next_hop,
+        allow_local_as,
+    } = session;
+    let PeerName { addr, .. } = name;
+    let Listen { port: listen_port, node_ip_only } = listen;
+    line(text, format_args!("protocol bgp {name} from calico_peer {{"));
+    let listen_port = listen_port.unwrap_or(BGP_PORT);
+    // Listening on the node's address alone is connecting from it alone: BIRD 2 has one setting for both.
+    if *from_own_addr || node_ip_only {
+        line(text, format_args!("  local {own_addr} port {listen_port} as {local_as};"));
+    } else {
+        line(text, format_args!("  local port {listen_port} as {local_as};"));
+    }
+    line(text, format_args!("  neighbor {addr} port {} as {remote_as};", port.unwrap_or(BGP_PORT)));
+    if node_ip_only {
+        text.push_str("  strict bind;\n");
+    }
+    match ttl_security_hops {
+        Some(hops) => line(text, format_args!("  multihop {hops}; ttl security on;")),
+        None => text.push_str("  multihop; ttl security off;\n"),
+    }
+    if *passive {
+        text.push_str("  passive;\n");
+    }
+    if let Some(secs) = restart_time_secs {
+        line(text, format_args!("  graceful restart time {secs};"));
+    }
+    if let Some(secs) = keepalive_secs {
+        line(text, format_args!("  keepalive time {secs};"));
+    }
+    if let Some(cluster_id) = reflect_as {
+        line(text, format_args!("  rr client; rr cluster id {cluster_id};"));
+    }
+    if let Some(times) = allow_local_as {
+        line(text, format_args!("  allow local as {times};"));
+    }
+    let suffix = suffix(session.family());
+    let side = if session.is_internal() { "internal" } else { "external" };
+    let next_hop = match next_hop {
+        NextHopMode::Auto => "",
+        NextHopMode::Own => " next hop self;",
+        NextHopMode::Keep => " next hop keep;",
+    };
+    line(
+        text,
+        format_args!(
+            "  {} {{
+    gateway recursive; add paths on;{next_hop}
+    import filter calico_import_{suffix}; export filter calico_export_{side}_{suffix};
+  }};
+}}",
+            channel(session.family())
+        ),
+    );
+}
+
+/// Whether the daemon must keep its hands off a pool's routes.
+fn is_agents(programmer: Programmer) -> bool {
+    match programmer {
+        Programmer::Agent => true,
+        Programmer::Speaker => false,
+    }
+}
+
+/// The statement that adds a community.
+fn add_community(community: &Community) -> String {
+    match community {
+        Community::Standard(a, n) => format!("bgp_community.add(({a}, {n}));"),
+        Community::Large(a, n, m) => format!("bgp_large_community.add(({a}, {n}, {m}));"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The filters of one family: what is learned, installed, accepted from peers and announced to them.
+//!
+//! ```text
+//! kernel ──learn──▶ BIRD ──export_internal, export_external──▶ peers
+//! kernel ◀─program─ BIRD ◀─import────────────────────────────── peers
+//! ```
+//!
+//! The metric of a kernel route travels between nodes as local preference: `local_pref = 2147483647 − metric`
+//! (spec 6 §3.4). A metric below the ordinary one marks a route that must win at once, such as that of a workload
+//! which has just moved: it is announced although its block covers it.
+
+use calico_net::Family;
+
+use super::{add_community, is_agents, line, suffix};
+use crate::intent::BgpIntent;
+
+/// The sum of a route's metric and its local preference.
+const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
+
+/// The `preference` of a route that must win; the daemon's own for static routes.
+const ELEVATED_PREFERENCE: u32 = 200;
+
+/// Appends the filters of a family.
+pub(super) fn render_family(text: &mut String, intent: &BgpIntent, family: Family) {
+    let suffix = suffix(family);
+    let normal = intent.normal_priority.of(family);
+    line(text, format_args!("\n# ---- {family}"));
+    render_learn(text, suffix, normal);
+    render_program(text, intent, family, normal);
+    render_import(text, suffix, normal);
+    render_export(text, intent, family, normal);
+}
+
+/// What is learned from the kernel: workloads' routes and foreign ones.
+fn render_learn(text: &mut String, suffix: &str, normal: u32) {
+    line(
+        text,
+        format_args!(
+            "filter calico_learn_{suffix} {{
+  # The kernel's blackholes are the agent's; the blocks are announced by calico_blocks_{suffix}.
+  if dest != RTD_UNICAST then reject;
+  # A route without a metric is an ordinary one, not one that must win.
+  if !defined(krt_metric) || krt_metric = 0 then krt_metric = {normal};
+  accept;
+}}"
+        ),
+    );
+}
+
+/// What goes into the kernel.
+fn render_program(text: &mut String, intent: &BgpIntent, family: Family, normal: u32) {
+    line(text, format_args!("filter calico_program_{} {{", suffix(family)));
+    for gateway in intent.gateways.iter().filter(|g| Family::of(g.peer) == family) {
+        let (peer, bits) = (gateway.peer, family.bits());
+        line(text, format_args!("  if source = RTS_STATIC && net = {peer}/{bits} then accept;"));
+    }
+    line(
+        text,
+        format_args!(
+            "  if source != RTS_BGP then reject;
+  krt_metric = {normal};
+  if defined(bgp_local_pref) then krt_metric = {METRIC_AND_PREFERENCE} - bgp_local_pref;"
+        ),
+    );
+    for pool in intent.pools_of(family).filter(|pool| is_agents(pool.programmed_by)) {
+        line(text, format_args!("  if net ~ {} then reject; # routed by the agent", pool.cidr));
+    }
+    text.push_str("  accept;\n}\n");
+}
+
+/// What is accepted from peers: everything.
+fn render_import(text: &mut String, suffix: &str, normal: u32) {
+    let normal_preference = METRIC_AND_PREFERENCE.saturating_sub(normal);
+    line(
+        text,
+        format_args!(
+            "filter calico_import_{suffix} {{
+  if defined(bgp_local_pref) && bgp_local_pref > {normal_preference} then preference = {ELEVATED_PREFERENCE};
+  accept;
+}}"
+        ),
+    );
+}
+
+/// What is announced to peers: pools, with this node's blocks whole and nothing beneath them.
+fn render_export(text: &mut String, intent: &BgpIntent, family: Family, normal: u32) {
+    let suffix = suffix(family);
+    line(
+        text,
+        format_args!(
+            "function calico_export_{suffix}(bool internal_peer) {{
+  if source = RTS_BGP && defined(bgp_local_pref) then krt_metric = {METRIC_AND_PREFERENCE} - bgp_local_pref;
+  else {{
+    if !defined(krt_metric) then krt_metric = {normal};
+    bgp_local_pref = {METRIC_AND_PREFERENCE} - krt_metric;
+  }}"
+        ),
+    );
+    for pool in intent.pools_of(family).filter(|pool| !pool.export) {
+        line(text, format_args!("  if net ~ {} then reject; # BGP export is disabled", pool.cidr));
+    }
+    text.push_str(
+        "  # Other nodes learn of tunnels from the datastore; the eBPF dataplane's own routes concern nobody else.
+  if defined(ifname) then {
+    if internal_peer && ((ifname ~ \"*.cali\") || (ifname ~ \"*.calico\") || (ifname ~ \"tunl0\")) then reject;
+    if ifname ~ \"bpf*.cali\" then reject;
+  }\n",
+    );
+    for advertisement in intent.advertisements.iter().filter(|a| a.cidr.family() == family) {
+        let communities: Vec<String> = advertisement.communities.iter().map(add_community).collect();
+        line(text, format_args!("  if net ~ {} then {{ {} }}", advertisement.cidr, communities.join(" ")));
+    }
+    for block in intent.blocks_of(family) {
+        line(
+            text,
+            format_args!(
+                "  if net = {block} then accept;
+  if net ~ {block} then {{ if krt_metric < {normal} then accept; reject; }}"
+            ),
+        );
+    }
+    for pool in intent.pools_of(family).filter(|pool| pool.export) {
+        line(text, format_args!("  if net ~ {} then accept;", pool.cidr));
+    }
+    text.push_str("  reject;\n}\n");
+    for (side, internal) in [("internal", true), ("external", false)] {
+        line(
+            text,
+            format_args!("filter calico_export_{side}_{suffix} {{ calico_export_{suffix}({internal}); }}"),
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Goldens of the configuration, and the judgement of BIRD itself on each of them.
+//!
+//! `UPDATE_GOLDENS=1` writes what is rendered over what is expected.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use calico_net::Asn;
+
+use super::*;
+use crate::birdc::PeerKind;
+use crate::intent::{Advertisement, NormalPriority, PoolIntent};
+
+fn intent() -> BgpIntent {
+    BgpIntent {
+        router_id: std::net::Ipv4Addr::new(10, 0, 0, 1),
+        log_level: LogLevel::Normal,
+        listen: Listen::default(),
+        ignored_interfaces: Vec::new(),
+        sessions: Vec::new(),
+        blocks: Vec::new(),
+        gateways: Vec::new(),
+        pools: Vec::new(),
+        advertisements: Vec::new(),
+        normal_priority: NormalPriority::default(),
+    }
+}
+
+fn session(kind: PeerKind, addr: &str, own: &str) -> Session {
+    Session {
+        name: PeerName { kind, addr: addr.parse().unwrap(), port: None },
+        port: None,
+        remote_as: Asn(64512),
+        local_as: Asn(64512),
+        own_addr: own.parse().unwrap(),
+        from_own_addr: true,
+        passive: false,
+        ttl_security_hops: None,
+        reflect_as: None,
+        restart_time_secs: None,
+        keepalive_secs: None,
+        next_hop: NextHopMode::Auto,
+        allow_local_as: None,
+    }
+}
+
+fn pool(cidr: &str, export: bool, programmed_by: Programmer) -> PoolIntent {
+    PoolIntent { cidr: cidr.parse().unwrap(), export, programmed_by }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests read goldens and the switch that renews them")]
+fn check(name: &str, intent: &BgpIntent) {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src/bird/tests", name].iter().collect();
+    let text = render(intent, "/var/log/calico/bird.log");
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, expected, "{name} differs; UPDATE_GOLDENS=1 renews it");
+    match Command::new("/usr/sbin/bird").arg("-p").arg("-c").arg(&path).output() {
+        Err(e) => println!("skipped: /usr/sbin/bird cannot be run: {e}"),
+        Ok(output) => assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+#[test]
+fn empty() {
+    check("empty.conf", &intent());
+}
+
+#[test]
+fn mesh() {
+    let mut b = session(PeerKind::Mesh, "10.0.0.2", "10.0.0.1");
+    b.passive = true;
+    let sessions = vec![b, session(PeerKind::Mesh, "fd00::2", "fd00::1")];
+    let blocks = ["10.244.1.0/26", "10.244.9.9/32", "fd00:10:244::/122"].map(|b| b.parse().unwrap()).to_vec();
+    let pools = vec![
+        pool("10.244.0.0/16", true, Programmer::Speaker),
+        pool("10.245.0.0/16", true, Programmer::Agent),
+        pool("10.246.0.0/16", false, Programmer::Agent),
+        pool("fd00:10:244::/64", true, Programmer::Speaker),
+    ];
+    check("mesh.conf", &BgpIntent { sessions, blocks, pools, ..intent() });
+}
+
+#[test]
+fn explicit_peers_with_everything() {
+    let full = Session {
+        name: PeerName { port: Some(180), ..session(PeerKind::Global, "192.0.2.1", "10.0.0.1").name },
+        port: Some(180),
+        remote_as: Asn(65001),
+        next_hop: NextHopMode::Keep,
+        ttl_security_hops: Some(2),
+        restart_time_secs: Some(90),
+        keepalive_secs: Some(20),
+        allow_local_as: Some(2),
+        from_own_addr: false,
+        ..session(PeerKind::Global, "192.0.2.1", "10.0.0.1")
+    };
+    let client = Session {
+        reflect_as: Some(std::net::Ipv4Addr::new(244, 0, 0, 1)),
+        next_hop: NextHopMode::Own,
+        ..session(PeerKind::Node, "10.0.0.3", "10.0.0.1")
+    };
+    let gateway = |peer: &str, via: &str| Gateway { peer: peer.parse().unwrap(), via: via.parse().unwrap() };
+    let advertisement = |cidr: &str| Advertisement {
+        cidr: cidr.parse().unwrap(),
+        communities: vec![Community::Standard(64512, 100), Community::Large(64512, 1, 2)],
+    };
+    let whole = BgpIntent {
+        log_level: LogLevel::Debug,
+        listen: Listen { port: Some(178), node_ip_only: false },
+        ignored_interfaces: vec!["foo0".into(), "bar*".into()],
+        sessions: vec![full, client],
+        gateways: vec![gateway("192.0.2.1", "10.0.0.254"), gateway("fd01::1", "fd00::fe")],
+        advertisements: vec![advertisement("10.96.0.0/16"), advertisement("fd00::/64")],
+        normal_priority: NormalPriority { v4: 1024, v6: 2000 },
+        ..intent()
+    };
+    check("explicit.conf", &whole);
+}
+
+#[test]
+fn bound_to_the_node_s_address() {
+    let mut other = session(PeerKind::Global, "192.0.2.1", "10.0.0.1");
+    other.from_own_addr = false;
+    let listen = Listen { port: None, node_ip_only: true };
+    let sessions = vec![other, session(PeerKind::Mesh, "10.0.0.2", "10.0.0.1")];
+    check("bound.conf", &BgpIntent { log_level: LogLevel::Silent, listen, sessions, ..intent() });
+}

@@ -1,0 +1,93 @@
+//! What the whole intent takes from where.
+
+use super::*;
+use crate::intent::{Advertisement, Community, LogLevel};
+use crate::world::ConfigFacts;
+
+fn local(router_id: &str) -> Local {
+    Local { node: "a".into(), router_id: router_id.into() }
+}
+
+fn world() -> World {
+    let mut world = World::default();
+    let v4 = Some(("10.0.0.1".parse().unwrap(), 24));
+    world.nodes.insert("a".into(), NodeFacts { v4, ..NodeFacts::default() });
+    world
+}
+
+#[test]
+fn a_node_that_is_not_there_yet_has_an_intent_without_sessions() {
+    let (intent, problems) = World::default().resolve(&local(""));
+    assert!(intent.sessions.is_empty() && problems.is_empty());
+    assert_eq!(intent.router_id, select_router_id("hash", "a", None).0);
+}
+
+#[test]
+fn the_node_s_configuration_comes_before_the_cluster_s() {
+    let mut world = world();
+    let advertisement = |text: &str| {
+        let communities = vec![Community::Standard(1, 2)];
+        Some(vec![Advertisement { cidr: text.parse().unwrap(), communities }])
+    };
+    world.configs.insert(
+        "default".into(),
+        ConfigFacts {
+            listen_port: Some(180),
+            log_level: Some(LogLevel::Debug),
+            advertisements: advertisement("10.1.0.0/16"),
+            normal_priority_v6: Some(7),
+            ..ConfigFacts::default()
+        },
+    );
+    let (intent, _) = world.resolve(&local(""));
+    assert_eq!((intent.listen.port, intent.log_level), (Some(180), LogLevel::Debug));
+    assert_eq!((intent.normal_priority.v4, intent.normal_priority.v6), (1024, 7));
+    world.configs.insert(
+        "node.a".into(),
+        ConfigFacts {
+            listen_port: Some(181),
+            log_level: Some(LogLevel::Silent),
+            advertisements: advertisement("10.2.0.0/16"),
+            ..ConfigFacts::default()
+        },
+    );
+    let (intent, _) = world.resolve(&local(""));
+    assert_eq!((intent.listen.port, intent.log_level), (Some(181), LogLevel::Silent));
+    assert_eq!(Some(intent.advertisements), advertisement("10.2.0.0/16"));
+}
+
+#[test]
+fn encapsulated_pools_are_the_agent_s() {
+    let mut world = world();
+    let pool = |cidr: &str, disable_bgp_export, encapsulated| PoolFacts {
+        cidr: cidr.parse().unwrap(),
+        disable_bgp_export,
+        encapsulated,
+    };
+    world.pools.insert("z".into(), pool("10.1.0.0/16", false, false));
+    world.pools.insert("y".into(), pool("10.2.0.0/16", true, true));
+    let check = |world: &World, expected: [(&str, bool, Programmer); 2]| {
+        let (intent, _) = world.resolve(&local(""));
+        let seen: Vec<_> =
+            intent.pools.iter().map(|p| (p.cidr.to_string(), p.export, p.programmed_by)).collect();
+        assert_eq!(seen, expected.map(|(cidr, export, by)| (cidr.to_owned(), export, by)));
+    };
+    check(&world, [("10.1.0.0/16", true, Programmer::Speaker), ("10.2.0.0/16", false, Programmer::Agent)]);
+    let off = ConfigFacts { programs_plain_routes: Some(false), ..ConfigFacts::default() };
+    world.configs.insert("default".into(), off);
+    check(&world, [("10.1.0.0/16", true, Programmer::Agent), ("10.2.0.0/16", false, Programmer::Agent)]);
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let mut world = world();
+    let ignored_interfaces = vec!["eth*".into(), "a\"; export all".into(), "".into()];
+    world.configs.insert("default".into(), ConfigFacts { ignored_interfaces, ..ConfigFacts::default() });
+    let (intent, problems) = world.resolve(&local("ten"));
+    assert_eq!(intent.ignored_interfaces, ["eth*"]);
+    assert_eq!(intent.router_id, std::net::Ipv4Addr::new(10, 0, 0, 1));
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("Node(a): CALICO_ROUTER_ID"), "{problems:?}");
+    assert!(problems[1].starts_with("BGPConfiguration(default): ignoredInterfaces"), "{problems:?}");
+}
