@@ -4,7 +4,8 @@
 //! text ──parse──▶ Selector ──Display──▶ canonical text ──SHA-224──▶ uid (names the IP set)
 //!                    │
 //!                    ├─ matches(labels)          one set of labels, by strings
-//!                    └─ restrictions()           what every match must have, label by label
+//!                    ├─ restrictions()           what every match must have, label by label
+//!                    └─ index::Index             all endpoints against all selectors, incrementally
 //! ```
 //!
 //! Pure: no clock, no files, no randomness. Behaviour is Calico's, as spec 2 §4 describes it.
@@ -20,6 +21,7 @@ mod selector;
 mod text;
 mod uid;
 
+pub mod index;
 pub mod translation;
 
 pub use expr::{Expr, Test};
