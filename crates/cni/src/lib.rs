@@ -7,9 +7,15 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "an IO crate: sockets, files, deadlines")]
 
 pub mod arguments;
+pub mod client;
+pub mod endpoint;
 pub mod error;
 pub mod netconf;
+pub mod request;
 pub mod result;
+pub mod server;
+pub mod spool;
 pub mod version;

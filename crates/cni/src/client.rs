@@ -1,0 +1,88 @@
+//! The plugin's side of the agent's socket: blocking, no runtime, no threads. This is per-pod latency.
+
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::request::{Request, Response, body_len, header};
+
+/// How often an absent agent is tried again: a restart takes a few hundred milliseconds.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Why the agent gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens: the agent is down or starting.
+    #[error("the agent does not answer on {path} (waited {waited_secs} s)")]
+    Absent {
+        /// The socket.
+        path: String,
+        /// How long it was tried.
+        waited_secs: u64,
+    },
+    /// The conversation broke off after it had begun.
+    #[error("the agent broke off")]
+    Broken(#[source] std::io::Error),
+    /// The agent's answer is not ours.
+    #[error("the agent's answer cannot be read: {0}")]
+    Garbled(String),
+}
+
+/// Sends a request and waits for the answer: up to `connect` for somebody to listen, up to `answer` for the reply.
+pub fn call(
+    socket: &Path,
+    request: &Request,
+    netns: Option<BorrowedFd<'_>>,
+    connect: Duration,
+    answer: Duration,
+) -> Result<Response, CallError> {
+    let mut stream = connect_within(socket, connect)?;
+    stream.set_read_timeout(Some(answer)).map_err(CallError::Broken)?;
+    let body = serde_json::to_vec(request).map_err(|e| CallError::Garbled(e.to_string()))?;
+    let header = header(&body).ok_or_else(|| CallError::Garbled("the request is too long".to_owned()))?;
+    send(&mut stream, &header, &body, netns).map_err(CallError::Broken)?;
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).map_err(CallError::Broken)?;
+    let len = body_len(header).ok_or_else(|| CallError::Garbled("the answer is too long".to_owned()))?;
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).map_err(CallError::Broken)?;
+    serde_json::from_slice(&body).map_err(|e| CallError::Garbled(e.to_string()))
+}
+
+fn connect_within(socket: &Path, patience: Duration) -> Result<UnixStream, CallError> {
+    let start = Instant::now();
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return Ok(stream),
+            Err(_) if start.elapsed() < patience => std::thread::sleep(RETRY),
+            Err(_) => {
+                let path = socket.display().to_string();
+                return Err(CallError::Absent { path, waited_secs: patience.as_secs() });
+            }
+        }
+    }
+}
+
+/// The header carries the descriptor; it is four bytes, which a stream socket takes whole or not at all.
+fn send(
+    stream: &mut UnixStream,
+    header: &[u8; 4],
+    body: &[u8],
+    netns: Option<BorrowedFd<'_>>,
+) -> std::io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = netns.into_iter().collect();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(std::io::Error::other("no room for one descriptor"));
+    }
+    let sent = sendmsg(&*stream, &[IoSlice::new(header)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    if sent != header.len() {
+        return Err(ErrorKind::WriteZero.into());
+    }
+    stream.write_all(body)
+}
