@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use calico_net::{Cidr, Family};
+use calico_net::Cidr;
 use smol_str::SmolStr;
 
 use crate::record::Selection;

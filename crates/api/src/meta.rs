@@ -46,8 +46,48 @@ pub struct Metadata {
 pub trait Spec: Clone + std::fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de> {
     /// The kind that carries this specification.
     const KIND: Kind;
-    /// The kind's status; `()` where it has none.
-    type Status: Clone + std::fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de>;
+    /// Whether Calico stores a status even when it is empty.
+    const STATUS_STORED: bool = false;
+    /// The kind's status; [`NoStatus`] where it has none.
+    type Status: Clone + Default + std::fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de>;
+
+    /// The tier named, for policies; `None` for other kinds.
+    fn tier(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The status of kinds that have none: whatever is stored there is passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoStatus {}
+
+/// A status that is a list of conditions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Conditions {
+    /// Each type at most once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One condition, as Kubernetes defines them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    /// What it is about, such as `Ready`.
+    #[serde(rename = "type")]
+    pub condition_type: SmolStr,
+    /// `True`, `False` or `Unknown`.
+    pub status: SmolStr,
+    /// The generation it was observed at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When it last changed, RFC 3339.
+    pub last_transition_time: SmolStr,
+    /// One word.
+    pub reason: SmolStr,
+    /// A sentence.
+    pub message: SmolStr,
 }
 
 /// One object of the API: kind, apiVersion, metadata, spec and, for some kinds, status.

@@ -1,0 +1,125 @@
+//! A resource of any kind, as raw JSON: what passes through without being understood.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::codec::{self, DecodeError};
+use crate::key::{Key, Kind, ResourceKey};
+use crate::meta::{API_VERSION, Metadata, Resource, Spec};
+use crate::record::Entry;
+
+/// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnyResource {
+    /// What it is.
+    pub kind: Kind,
+    /// Name, labels and the rest.
+    pub metadata: Metadata,
+    /// What the user wants.
+    pub spec: Map<String, Value>,
+    /// What the system reports.
+    pub status: Option<Value>,
+}
+
+impl AnyResource {
+    /// The key under which it is stored.
+    pub fn key(&self) -> ResourceKey {
+        ResourceKey {
+            kind: self.kind,
+            namespace: self.metadata.namespace.clone(),
+            name: self.metadata.name.clone(),
+        }
+    }
+
+    /// The tier named, for the policy kinds that have tiers.
+    pub fn tier(&self) -> Option<&str> {
+        self.kind
+            .is_tiered_policy()
+            .then(|| self.spec.get("tier").and_then(Value::as_str).unwrap_or_default())
+    }
+
+    /// The resource with its kind's type.
+    pub fn typed<S: Spec>(&self) -> Result<Resource<S>, serde_json::Error> {
+        let status = match &self.status {
+            Some(status) => Some(S::Status::deserialize(status)?),
+            None => None,
+        };
+        let spec = S::deserialize(codec::without_nulls(Value::Object(self.spec.clone())))?;
+        Ok(Resource { metadata: self.metadata.clone(), spec, status })
+    }
+
+    /// The stored object, with its storage form undone (spec 1 §2.5) and its revision filled in.
+    pub fn decode(entry: &Entry) -> Result<AnyResource, DecodeError> {
+        let fail = |e: serde_json::Error| DecodeError::new(&entry.key, &e);
+        let Key::Resource(ResourceKey { kind, .. }) = &entry.key else {
+            return Err(DecodeError::not_a_resource(&entry.key));
+        };
+        let body: Value = serde_json::from_slice(&entry.value).map_err(fail)?;
+        let mut resource = AnyResource::from_json(*kind, body).map_err(fail)?;
+        let tier = resource.tier().map(str::to_owned);
+        codec::undo_storage_form(tier.as_deref(), &mut resource.metadata);
+        resource.metadata.resource_version = entry.revision.0.clone();
+        Ok(resource)
+    }
+
+    /// The value to store.
+    pub fn encode(&self) -> bytes::Bytes {
+        let mut stored = self.clone();
+        codec::apply_storage_form(stored.kind, &mut stored.metadata);
+        bytes::Bytes::from(serde_json::to_vec(&stored.to_json()).expect("JSON values always serialise"))
+    }
+
+    /// The object as one JSON value: kind, apiVersion, metadata, spec, status.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("kind".to_owned(), self.kind.name().into());
+        object.insert("apiVersion".to_owned(), API_VERSION.into());
+        let metadata = serde_json::to_value(&self.metadata).expect("metadata is plain text and JSON");
+        object.insert("metadata".to_owned(), metadata);
+        object.insert("spec".to_owned(), Value::Object(self.spec.clone()));
+        if let Some(status) = &self.status {
+            object.insert("status".to_owned(), status.clone());
+        }
+        Value::Object(object)
+    }
+
+    /// Reads metadata, spec and status of an object whose kind is known already. An absent specification is empty.
+    pub fn from_json(kind: Kind, body: Value) -> Result<AnyResource, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(default)]
+            metadata: Option<Metadata>,
+            #[serde(default)]
+            spec: Option<Map<String, Value>>,
+            #[serde(default)]
+            status: Option<Value>,
+        }
+        let Body { metadata, spec, status } = serde_json::from_value(codec::without_null_metadata(body))?;
+        Ok(AnyResource {
+            kind,
+            metadata: metadata.unwrap_or_default(),
+            spec: spec.unwrap_or_default(),
+            status,
+        })
+    }
+}
+
+impl<S: Spec> From<&Resource<S>> for AnyResource {
+    fn from(resource: &Resource<S>) -> AnyResource {
+        let spec = match serde_json::to_value(&resource.spec) {
+            Ok(Value::Object(spec)) => spec,
+            _ => unreachable!("specifications are structs with text keys"),
+        };
+        let status = resource
+            .status
+            .as_ref()
+            .map(|s| serde_json::to_value(s).expect("statuses are structs with text keys"));
+        AnyResource { kind: S::KIND, metadata: resource.metadata.clone(), spec, status }
+    }
+}
+
+impl Serialize for AnyResource {
+    fn serialize<Z: serde::Serializer>(&self, s: Z) -> Result<Z::Ok, Z::Error> {
+        self.to_json().serialize(s)
+    }
+}

@@ -1,0 +1,56 @@
+//! Number forms: what is read, what is refused, what is written.
+
+use super::*;
+
+fn json<T: Serialize + for<'de> Deserialize<'de>>(text: &str) -> String {
+    let value: T = serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+    serde_json::to_string(&value).unwrap()
+}
+
+#[test]
+fn forms_stay_as_written() {
+    for (given, written) in
+        [("80", "80"), ("\"80\"", "80"), ("\"80:90\"", "\"80:90\""), ("\"http\"", "\"http\"")]
+    {
+        assert_eq!(json::<Port>(given), written);
+    }
+    for (given, written) in [("6", "6"), ("\"6\"", "6"), ("\"tcp\"", "\"TCP\""), ("\"icmpV6\"", "\"ICMPv6\"")]
+    {
+        assert_eq!(json::<ProtocolForm>(given), written);
+    }
+    for (given, written) in [("100000", "100000"), ("10.5", "10.5"), ("100.0", "100"), ("-1", "-1")] {
+        assert_eq!(json::<Order>(given), written);
+    }
+}
+
+#[test]
+fn bad_ports_are_refused() {
+    for bad in ["0", "65536", "-1", "\"90:80\"", "\"0:5\"", "\"80-90 \"", "\"a b\"", "\"\"", "true"] {
+        assert!(serde_json::from_str::<Port>(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn durations_read_and_print_as_gos() {
+    let cases = [
+        ("90s", "1m30s"),
+        ("2m0s", "2m0s"),
+        ("0", "0s"),
+        ("0s", "0s"),
+        ("1.5s", "1.5s"),
+        ("500ms", "500ms"),
+        ("1500ms", "1.5s"),
+        ("2h45m10s", "2h45m10s"),
+        ("1h", "1h0m0s"),
+        ("-5s", "-5s"),
+        ("15us", "15µs"),
+        ("3ns", "3ns"),
+        (".5m", "30s"),
+    ];
+    for (given, printed) in cases {
+        assert_eq!(given.parse::<GoDuration>().unwrap().to_string(), printed, "{given}");
+    }
+    for bad in ["", "5", "s", "5x", "1..5s", "1 s", "-", "99999999999999999999h", "1.2.3s"] {
+        assert!(bad.parse::<GoDuration>().is_err(), "{bad}");
+    }
+}
