@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::probe::{self, Probe};
+use crate::race::{self, restart::Victim};
 use crate::{demo, fabric, init, state::Lab, status, workload};
 
 /// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.
@@ -54,6 +56,12 @@ enum Command {
     Workload(WorkloadCommand),
     /// Build a lab, run the policy story with real requests, and take it down again.
     Demo(DemoArgs),
+    /// Race the shipped binary on a lab that is up; one line each: letter name figure unit peer ratio.
+    #[command(subcommand)]
+    Race(RaceCommand),
+    /// One end of the packet streams of a race.
+    #[command(hide = true, subcommand)]
+    Probe(Probe),
     /// What each node runs first: mounts, then keeps the agent alive.
     #[command(hide = true)]
     Init {
@@ -84,6 +92,21 @@ pub struct DemoArgs {
     /// Leave the lab up at the end.
     #[arg(long)]
     pub keep: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum RaceCommand {
+    /// K: ADD and DEL by the CNI plugin, in turn and 20 at a time.
+    Cni,
+    /// O: packets lost while processes are killed at random moments.
+    Restart {
+        /// What is killed.
+        #[arg(long, value_enum, default_value_t = Victim::Agent)]
+        victim: Victim,
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        kills: u32,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -144,8 +167,19 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
             println!("{name} {address}");
         }
         Command::Workload(WorkloadCommand::Del { name }) => workload::remove(&mut Lab::load(&dir)?, &name)?,
+        Command::Race(RaceCommand::Cni) => print_lines(&race::cni::run(&Lab::load(&dir)?)?),
+        Command::Race(RaceCommand::Restart { victim, kills }) => {
+            print_lines(&race::restart::run(&mut Lab::load(&dir)?, victim, kills)?);
+        }
+        Command::Probe(probe) => probe::run(&probe)?,
         Command::Demo(args) => return demo::run(&dir, &args),
         Command::Init { node } => init::run(&dir, &node)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_lines(lines: &[String]) {
+    for line in lines {
+        println!("{line}");
+    }
 }

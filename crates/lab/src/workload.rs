@@ -79,7 +79,7 @@ pub fn addresses(lab: &Lab, name: &str) -> Result<Vec<String>> {
 }
 
 /// In Kubernetes a controller writes a profile for each namespace; in the lab it is written here.
-fn ensure_profile(lab: &Lab, node: &str, namespace: &str) -> Result<()> {
+pub fn ensure_profile(lab: &Lab, node: &str, namespace: &str) -> Result<()> {
     let profile = serde_json::json!({
         "apiVersion": "projectcalico.org/v3",
         "kind": "Profile",
@@ -106,7 +106,7 @@ pub fn calicoctl(lab: &Lab, node: &str, arguments: &[&str], input: &str) -> Resu
 }
 
 /// A process that holds a fresh network namespace on a node.
-fn spawn_sandbox(lab: &Lab, node: &str) -> Result<i32> {
+pub fn spawn_sandbox(lab: &Lab, node: &str) -> Result<i32> {
     let mut command = Command::new("sleep");
     command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     crate::process_group_of_its_own(&mut command);
@@ -123,7 +123,7 @@ fn end(pid: i32) {
 }
 
 /// Ends every process in the network namespace of `pid`.
-fn end_all_of_network(pid: i32) -> Result<()> {
+pub fn end_all_of_network(pid: i32) -> Result<()> {
     let network = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let Some(identity) = network(pid) else { return Ok(()) };
     let gone = until(Duration::from_secs(5), Duration::from_millis(5), || {

@@ -1,0 +1,147 @@
+//! Packet streams whose losses can be counted: UDP by sequence number, TCP by a running counter.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+
+/// Port of both streams in the receiving workload.
+const PORT: u16 = 9999;
+
+/// How long the receiver waits for the last packets after the sender says that it is done.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// One end of the streams; runs inside a workload until the file `stop` exists.
+#[derive(Subcommand, Debug)]
+pub enum Probe {
+    /// Send UDP packets at a steady rate, and a TCP stream beside them.
+    Send {
+        /// The receiving workload's address.
+        to: IpAddr,
+        /// Packets per second.
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        /// Ends when this file appears.
+        #[arg(long)]
+        stop: std::path::PathBuf,
+        /// Where to write the totals.
+        #[arg(long)]
+        report: std::path::PathBuf,
+    },
+    /// Receive both streams.
+    Receive {
+        /// Ends shortly after this file appears.
+        #[arg(long)]
+        stop: std::path::PathBuf,
+        /// Where to write the totals.
+        #[arg(long)]
+        report: std::path::PathBuf,
+    },
+}
+
+/// What one end saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// UDP packets sent, or received once each.
+    pub udp: u64,
+    /// UDP packets received more than once.
+    pub duplicates: u64,
+    /// TCP counters sent, or received in order.
+    pub tcp: u64,
+    /// The longest time between two TCP counters, in milliseconds.
+    pub tcp_gap_millis: u64,
+}
+
+/// Runs one end.
+pub fn run(probe: &Probe) -> Result<()> {
+    match probe {
+        Probe::Send { to, rate, stop, report } => write(report, &send(*to, *rate, stop)?),
+        Probe::Receive { stop, report } => write(report, &receive(stop)?),
+    }
+}
+
+fn write(path: &Path, report: &Report) -> Result<()> {
+    std::fs::write(path, serde_json::to_vec(report)?).with_context(|| format!("{}", path.display()))
+}
+
+fn send(to: IpAddr, rate: u32, stop: &Path) -> Result<Report> {
+    let target = SocketAddr::new(to, PORT);
+    let any: IpAddr = if to.is_ipv4() { "0.0.0.0" } else { "::" }.parse()?;
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(target)?;
+    let stop_tcp = stop.to_owned();
+    let tcp = std::thread::spawn(move || send_counters(target, &stop_tcp));
+    let interval = Duration::from_secs(1) / rate;
+    let start = Instant::now();
+    let mut sent: u64 = 0;
+    while !stop.exists() {
+        // A packet that cannot even be queued is as lost as one on the wire: it keeps its number.
+        let _ = socket.send(&sent.to_be_bytes());
+        sent += 1;
+        let next = start + interval * u32::try_from(sent).context("too many packets")?;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    let (tcp, gap) = tcp.join().map_err(|_| anyhow::anyhow!("the TCP sender panicked"))??;
+    Ok(Report { udp: sent, duplicates: 0, tcp, tcp_gap_millis: gap })
+}
+
+fn send_counters(target: SocketAddr, stop: &Path) -> Result<(u64, u64)> {
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).context("TCP stream")?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+    let mut sent: u64 = 0;
+    while !stop.exists() {
+        stream.write_all(&sent.to_be_bytes()).context("TCP stream")?;
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok((sent, 0))
+}
+
+fn receive(stop: &Path) -> Result<Report> {
+    let any: IpAddr = "::".parse()?;
+    let socket = UdpSocket::bind((any, PORT))?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let listener = TcpListener::bind((any, PORT))?;
+    listener.set_nonblocking(true)?;
+    let stop_tcp = stop.to_owned();
+    let tcp = std::thread::spawn(move || receive_counters(&listener, &stop_tcp));
+    let mut seen = std::collections::HashSet::new();
+    let mut duplicates = 0;
+    let mut stopped: Option<Instant> = None;
+    loop {
+        let mut packet = [0; 8];
+        if let Ok(8) = socket.recv(&mut packet) {
+            duplicates += u64::from(!seen.insert(u64::from_be_bytes(packet)));
+        }
+        if stopped.is_none() && stop.exists() {
+            stopped = Some(Instant::now());
+        }
+        if stopped.is_some_and(|s| s.elapsed() > LINGER) {
+            break;
+        }
+    }
+    let (tcp, gap) = tcp.join().map_err(|_| anyhow::anyhow!("the TCP receiver panicked"))??;
+    Ok(Report { udp: seen.len() as u64, duplicates, tcp, tcp_gap_millis: gap })
+}
+
+fn receive_counters(listener: &TcpListener, stop: &Path) -> Result<(u64, u64)> {
+    let accepted = crate::wait::accept(listener, stop)?;
+    let Some(mut stream) = accepted else { return Ok((0, 0)) };
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let (mut next, mut last, mut gap): (u64, Instant, u64) = (0, Instant::now(), 0);
+    let mut counter = [0; 8];
+    while stream.read_exact(&mut counter).is_ok() {
+        if u64::from_be_bytes(counter) != next {
+            bail!("TCP counter {} after {next}", u64::from_be_bytes(counter));
+        }
+        next += 1;
+        gap = gap.max(u64::try_from(last.elapsed().as_millis())?);
+        last = Instant::now();
+    }
+    Ok((next, gap))
+}
