@@ -1,3 +1,6 @@
 //! The kernel's tables, one module each: what ours should hold, which entries are ours, and the plan between.
 
+pub mod link;
+pub mod neigh;
 pub mod nft;
+pub mod route;

@@ -12,3 +12,6 @@ pub mod attr;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod rtnl;
+pub mod sysctl;
+pub mod veth;

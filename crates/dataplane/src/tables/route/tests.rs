@@ -1,0 +1,74 @@
+//! Whose routes are whose, and plans between tables.
+
+use super::*;
+
+fn device(name: &str) -> Option<IfName> {
+    Some(name.parse().unwrap())
+}
+
+fn workload(address: &str, name: &str) -> Route {
+    Route::workload(address.parse().unwrap(), name.parse().unwrap(), PROTOCOL_BOOT)
+}
+
+fn foreign(destination: &str, name: &str, protocol: u8) -> Route {
+    Route { device: device(name), ..Route { protocol, ..workload(destination, name) } }
+}
+
+fn table(routes: &[Route]) -> BTreeMap<RouteKey, Route> {
+    routes.iter().map(|r| (r.key, r.clone())).collect()
+}
+
+#[test]
+fn ownership_follows_calico() {
+    let strict = RouteOwnership { remove_external: false, ..RouteOwnership::default() };
+    let block = Route::blackhole("10.65.0.0/26".parse().unwrap());
+    let bird_block = Route { protocol: 12, ..block.clone() };
+    for (route, ours, ours_strict) in [
+        (workload("10.65.0.1", "cali1"), true, true),
+        (foreign("10.65.0.1", "cali1", 12), true, false),
+        (foreign("10.65.0.1", "cali1", 80), true, true),
+        (foreign("fe80::/64", "cali1", 2), false, false),
+        (foreign("10.65.1.0/26", "eth0", 80), true, true),
+        (foreign("10.65.1.0/26", "eth0", 12), false, false),
+        (foreign("10.0.0.0/8", "eth0", 3), false, false),
+        (foreign("10.65.1.0/26", "vxlan.calico", 12), true, true),
+        (foreign("10.65.1.0/26", "tunl0", 12), false, false),
+        (block.clone(), true, true),
+        (bird_block, false, false),
+        (Route { key: RouteKey { table: 100, ..block.key }, ..block.clone() }, false, false),
+        (Route { kind: RouteKind::Other(2), ..block }, false, false),
+    ] {
+        assert_eq!(RouteOwnership::default().is_ours(&route), ours, "{route}");
+        assert_eq!(strict.is_ours(&route), ours_strict, "{route}");
+    }
+    let custom = RouteOwnership { device_protocol: 99, ..RouteOwnership::default() };
+    assert!(custom.is_ours(&foreign("10.65.1.0/26", "eth0", 99)));
+}
+
+#[test]
+fn plans_only_the_difference_and_adds_before_it_removes() {
+    let kept = workload("10.65.0.1", "cali1");
+    let moved_from = workload("10.65.0.2", "cali2");
+    let moved_to = workload("10.65.0.2", "cali3");
+    let gone = workload("10.65.0.3", "cali3");
+    let new = workload("10.65.0.4", "cali4");
+    let others = foreign("10.0.0.0/8", "eth0", 3);
+    let (ops, conflicts) = plan(
+        &[gone.clone(), kept.clone(), moved_from, others],
+        &table(&[kept.clone(), moved_to.clone(), new.clone()]),
+        &RouteOwnership::default(),
+    );
+    assert_eq!(ops, [RouteOp::Replace(moved_to), RouteOp::Replace(new), RouteOp::Delete(gone)]);
+    assert_eq!(conflicts, []);
+    let same = table(std::slice::from_ref(&kept));
+    assert_eq!(plan(&[kept], &same, &RouteOwnership::default()), (vec![], vec![]));
+}
+
+#[test]
+fn a_foreign_route_with_our_key_stays_and_is_named() {
+    let block = Route::blackhole("10.65.0.0/26".parse().unwrap());
+    let theirs = Route { protocol: 12, ..block.clone() };
+    let (ops, conflicts) = plan(&[theirs], &table(std::slice::from_ref(&block)), &RouteOwnership::default());
+    assert_eq!(ops, []);
+    assert_eq!(conflicts, [block.key]);
+}

@@ -1,0 +1,101 @@
+//! Neighbours: ARP and NDP entries (linux/neighbour.h).
+
+use std::net::IpAddr;
+
+use calico_dataplane::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
+use calico_net::{Family, Mac};
+use nix::errno::Errno;
+
+use super::{Rtnl, RtnlError, address_family, failed, family_of, read_address, write_address};
+use crate::attr::{Attrs, read_u16, read_u32};
+use crate::netlink::{CREATE, REPLACE};
+
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+/// `NUD_NOARP`: the kernel's own entries for multicast and broadcast.
+const NUD_NOARP: u16 = 0x40;
+/// `NTF_PROXY`: an address answered for, not a neighbour.
+const NTF_PROXY: u8 = 8;
+
+/// `struct ndmsg`.
+fn ndmsg(address: IpAddr, index: u32, state: u16) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = address_family(Family::of(address));
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header
+}
+
+impl Rtnl {
+    /// Reads the neighbours of all interfaces. Those of interfaces not known by name are left out: read links first.
+    pub fn read_neighbours(&mut self) -> Result<Vec<Neighbour>, RtnlError> {
+        let names = &self.name_of;
+        self.socket
+            .dump(
+                RTM_GETNEIGH,
+                |w| w.raw(&[0; 12]),
+                |m| {
+                    let payload = m.payload;
+                    family_of(*payload.first()?)?;
+                    let index = read_u32(payload.get(4..)?)?;
+                    let state = read_u16(payload.get(8..)?)?;
+                    let attrs = Attrs::after(payload, 12);
+                    let address = attrs.find(NDA_DST).and_then(read_address)?;
+                    (state & NUD_NOARP == 0 && payload.get(10)? & NTF_PROXY == 0).then_some(())?;
+                    Some(Neighbour {
+                        key: NeighbourKey { device: names.get(&index)?.clone(), address },
+                        mac: attrs.find(NDA_LLADDR).and_then(|m| Some(Mac(m.try_into().ok()?))),
+                        permanent: state & NUD_PERMANENT != 0,
+                    })
+                },
+            )
+            .map_err(failed("read neighbours"))
+    }
+
+    /// Applies neighbour changes, each for itself. Returns those refused, by their place in `ops`; removing what is
+    /// not there is none.
+    pub fn apply_neighbours(&mut self, ops: &[NeighbourOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
+        let mut refused = Vec::new();
+        let mut items = Vec::with_capacity(ops.len());
+        for (place, op) in ops.iter().enumerate() {
+            let (NeighbourOp::Replace(Neighbour { key, .. }) | NeighbourOp::Delete(key)) = op;
+            match self.index(&key.device) {
+                Ok(index) => items.push((place, index)),
+                Err(RtnlError::NoDevice(_)) if matches!(op, NeighbourOp::Delete(_)) => {}
+                Err(error @ RtnlError::NoDevice(_)) => refused.push((place, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let refusals = self
+            .apply(&items, |w, seq, flags, (place, index)| match &ops[*place] {
+                NeighbourOp::Replace(Neighbour { key, mac, permanent: _ }) => {
+                    w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| {
+                        w.raw(&ndmsg(key.address, *index, NUD_PERMANENT));
+                        write_address(w, NDA_DST, key.address);
+                        if let Some(mac) = mac {
+                            w.attr(NDA_LLADDR, &mac.0);
+                        }
+                    });
+                }
+                NeighbourOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
+                    w.raw(&ndmsg(key.address, *index, 0));
+                    write_address(w, NDA_DST, key.address);
+                }),
+            })
+            .map_err(failed("change neighbours"))?;
+        for (item, refusal) in refusals {
+            let place = items[item].0;
+            let absent = matches!(refusal.errno, Errno::ENOENT | Errno::ENODEV);
+            if absent && matches!(ops[place], NeighbourOp::Delete(_)) {
+                continue;
+            }
+            refused.push((place, failed(ops[place].to_string())(refusal.into())));
+        }
+        refused.sort_by_key(|(place, _)| *place);
+        Ok(refused)
+    }
+}
