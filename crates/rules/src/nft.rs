@@ -336,3 +336,24 @@ pub struct SetSpec {
     /// A verdict map.
     pub verdict_map: bool,
 }
+
+/// One element of a set or map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// A key of an exact set: all fields of the set's key, each padded to four bytes when there are several.
+    Exact(Data),
+    /// Every key from `first` to `last`, of an interval set.
+    Interval {
+        /// Lowest key inside.
+        first: Data,
+        /// Highest key inside.
+        last: Data,
+    },
+    /// A key of a verdict map and what it leads to.
+    Verdict {
+        /// The key.
+        key: Data,
+        /// The verdict.
+        verdict: Verdict,
+    },
+}

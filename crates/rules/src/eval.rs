@@ -1,0 +1,1 @@
+//! The evaluator: what the IR does to a packet, and why.
