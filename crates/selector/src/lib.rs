@@ -10,6 +10,8 @@
 //!
 //! Pure: no clock, no files, no randomness. Behaviour is Calico's, as spec 2 §4 describes it.
 
+#![forbid(unsafe_code)]
+
 mod expr;
 #[cfg(test)]
 mod generated;
