@@ -73,7 +73,7 @@ pub enum CommitError {
         /// Its key.
         key: Key,
         /// What is there instead; `None` if nothing.
-        current: Option<Entry>,
+        current: Option<Box<Entry>>,
     },
     /// Two steps write the same key: no back end can order them inside one transaction.
     #[error("{key} is written twice in one commit")]

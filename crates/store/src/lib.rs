@@ -14,10 +14,12 @@ pub mod config;
 pub mod embedded;
 pub mod error;
 pub mod store;
+pub mod syncer;
 pub mod watch;
 
 pub use config::DatastoreConfig;
 pub use embedded::EmbeddedStore;
 pub use error::{Cause, CommitError, CompactError, Fault, GetError, ListError, WatchError};
 pub use store::{Atomicity, Committed, Listing, MAX_WRITES, Store, key_range};
+pub use syncer::{SyncEvent, SyncHealth, Syncer, SyncerOptions};
 pub use watch::{Watch, WatchEvent, WatchSender};

@@ -231,7 +231,8 @@ fn run_commit(c: &mut Connection, writes: &[Write], now_ms: i64) -> rusqlite::Re
             } else {
                 tx.rollback()?;
             }
-            let result = Err(CommitError::Conflict { index, key: write.key().clone(), current });
+            let (key, current) = (write.key().clone(), current.map(Box::new));
+            let result = Err(CommitError::Conflict { index, key, current });
             return Ok(Outcome { logged: swept, result });
         }
     }
