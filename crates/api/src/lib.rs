@@ -8,6 +8,7 @@ pub mod bgp_configuration;
 pub mod bgp_peer;
 pub mod cluster_information;
 pub mod codec;
+pub mod felix_config;
 pub mod felix_configuration;
 pub mod global_network_policy;
 pub mod host_endpoint;
@@ -23,6 +24,8 @@ pub mod node;
 pub mod number;
 pub mod profile;
 pub mod record;
+#[cfg(test)]
+mod reference;
 pub mod rule;
 pub mod tier;
 mod word;

@@ -4,23 +4,6 @@ use super::*;
 use crate::record::Revision;
 use crate::*;
 
-/// Calico's own etcd contents: (key, value) pairs, where the reference data is present.
-fn samples() -> Option<Vec<(String, String)>> {
-    let root = std::env::var("CALICO_SHARED")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
-    let Ok(text) = std::fs::read_to_string(format!("{root}/data/etcd-samples.txt")) else {
-        println!("skipped: no ../shared");
-        return None;
-    };
-    let mut lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let mut pairs = Vec::new();
-    while let (Some(key), Some(value)) = (lines.next(), lines.next()) {
-        pairs.push((key.to_owned(), value.to_owned()));
-    }
-    assert!(pairs.len() > 80, "only {} samples", pairs.len());
-    Some(pairs)
-}
-
 fn entry(key: &str, value: &str) -> Entry {
     Entry {
         key: Key::parse(key).unwrap(),
@@ -47,7 +30,7 @@ fn record<R: ipam::Record>(entry: &Entry) -> Bytes {
 
 #[test]
 fn what_calico_stored_comes_out_again_in_the_same_order() {
-    let Some(samples) = samples() else { return };
+    let Some(samples) = crate::reference::samples() else { return };
     for (key, value) in samples {
         let entry = entry(&key, &value);
         let written = match &entry.key {
