@@ -1,0 +1,115 @@
+//! What a policy means (spec 2 §5.6), word for word, with no thought of a kernel.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use calico_calc::change::{Action, IpSetId, Member, Rule, Side};
+use calico_net::{Family, Protocol};
+
+use crate::eval::{Header, Packet};
+
+pub(super) type Members = HashMap<IpSetId, Vec<Member>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Allow,
+    Deny,
+    Pass,
+    Nothing,
+}
+
+pub(super) fn decide(rules: &[Rule], packet: &Packet, members: &Members) -> Decision {
+    for rule in rules {
+        if !matches(rule, packet, members) {
+            continue;
+        }
+        match rule.action {
+            Action::Allow => return Decision::Allow,
+            Action::Deny => return Decision::Deny,
+            Action::Pass => return Decision::Pass,
+            Action::Log => {}
+        }
+    }
+    Decision::Nothing
+}
+
+fn matches(rule: &Rule, packet: &Packet, members: &Members) -> bool {
+    let family = Family::of(packet.source);
+    if rule.family.is_some_and(|f| f != family) {
+        return false;
+    }
+    if rule.protocol.is_some_and(|p| p.number() != packet.protocol) {
+        return false;
+    }
+    if rule.not_protocol.is_some_and(|p| p.number() == packet.protocol) {
+        return false;
+    }
+    let icmp = match packet.header {
+        Header::Icmp(t, c) => {
+            let of_family = if family == Family::V4 { 1 } else { 58 };
+            (packet.protocol == of_family).then_some((t, c))
+        }
+        _ => None,
+    };
+    if let Some(want) = rule.icmp
+        && !icmp.is_some_and(|(t, c)| t == want.icmp_type && want.code.is_none_or(|w| w == c))
+    {
+        return false;
+    }
+    if let Some(not) = rule.not_icmp {
+        match icmp {
+            Some((t, c)) if t != not.icmp_type || not.code.is_some_and(|n| n != c) => {}
+            _ => return false,
+        }
+    }
+    let (source, destination) = match packet.header {
+        Header::Ports(s, d) => (Some(s), Some(d)),
+        _ => (None, None),
+    };
+    side(&rule.source, packet.source, source, packet, members)
+        && side(&rule.destination, packet.destination, destination, packet, members)
+}
+
+fn side(side: &Side, addr: IpAddr, port: Option<u16>, packet: &Packet, members: &Members) -> bool {
+    let in_set = |id: &IpSetId| {
+        members[id].iter().any(|m| match m {
+            Member::Net(net) => net.contains(addr),
+            Member::IpPort { .. } => false,
+        })
+    };
+    if !side.nets.is_empty() && !side.nets.iter().any(|n| n.contains(addr)) {
+        return false;
+    }
+    if side.not_nets.iter().any(|n| n.contains(addr)) {
+        return false;
+    }
+    if !side.ip_sets.iter().all(in_set) || side.not_ip_sets.iter().any(in_set) {
+        return false;
+    }
+    let asks_ports = !(side.ports.is_empty()
+        && side.named_ports.is_empty()
+        && side.not_ports.is_empty()
+        && side.not_named_ports.is_empty());
+    if !asks_ports {
+        return true;
+    }
+    let Some(port) = port else { return false };
+    if !Protocol::new(packet.protocol).is_some_and(|p| p.has_ports()) {
+        return false;
+    }
+    let named = |id: &IpSetId| {
+        members[id].iter().any(|m| match m {
+            Member::IpPort { addr: a, protocol, port: p } => {
+                *a == addr && protocol.number() == packet.protocol && *p == port
+            }
+            Member::Net(_) => false,
+        })
+    };
+    if !(side.ports.is_empty() && side.named_ports.is_empty())
+        && !side.ports.iter().any(|r| r.contains(port))
+        && !side.named_ports.iter().any(named)
+    {
+        return false;
+    }
+    !side.not_ports.iter().any(|r| r.contains(port)) && !side.not_named_ports.iter().any(named)
+}
