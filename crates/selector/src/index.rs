@@ -294,6 +294,12 @@ impl Index {
         self.effective_pair(item, label).map(|pair| self.words.value(pair))
     }
 
+    /// A parent's labels, by (name, value); none for a parent that does not exist.
+    pub fn labels_of_parent(&self, parent: ParentId) -> impl Iterator<Item = (&str, &str)> {
+        let text = |bound: &Bound| (self.words.names().text(bound.label), self.words.value(bound.pair));
+        self.parent_labels(parent).iter().map(text)
+    }
+
     fn effective_pair(&self, item: ItemId, label: LabelId) -> Option<PairId> {
         let item = self.items.get(item as usize)?.as_ref()?;
         let inherited = || item.parents.iter().find_map(|parent| pair_of(self.parent_labels(*parent), label));

@@ -235,7 +235,10 @@ fn the_first_parent_with_the_label_counts() {
     {
         assert_eq!(index.effective_label(0, name), value, "{name}");
     }
+    let labels: BTreeMap<&str, &str> = index.labels_of_parent(7).collect();
+    assert_eq!(labels, BTreeMap::from([("own", "7"), ("shared", "7")]));
     index.remove_parent(7, &mut out);
+    assert_eq!(index.labels_of_parent(7).count() + index.labels_of_parent(100).count(), 0);
     assert_eq!(index.effective_label(0, "shared"), Some("3"));
     assert_eq!(out, []);
 }
