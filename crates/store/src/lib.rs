@@ -11,6 +11,7 @@
 )]
 
 pub mod config;
+pub mod contract;
 pub mod embedded;
 pub mod error;
 pub mod store;

@@ -1,0 +1,138 @@
+//! Cases about lists: exactly what the selection holds, as one snapshot.
+
+use calico_api::key::AffinityOwner;
+use calico_net::{Cidr, Family};
+
+use super::*;
+
+/// Puts keys, each with its own text as value.
+async fn fill(store: &dyn Store, keys: &[Key]) {
+    let puts: Vec<Write> = keys.iter().map(|k| Write::create(k.clone(), json(&k.to_string()))).collect();
+    for chunk in puts.chunks(100) {
+        store.commit(chunk).await.unwrap();
+    }
+}
+
+async fn listed(store: &dyn Store, selection: &Selection) -> Vec<Key> {
+    let listing = store.list(selection).await.unwrap();
+    for entry in &listing.entries {
+        assert_eq!(entry.value, json(&entry.key.to_string()));
+    }
+    let mut keys: Vec<Key> = listing.entries.into_iter().map(|e| e.key).collect();
+    keys.sort();
+    keys
+}
+
+async fn expect(store: &dyn Store, selection: &Selection, keys: &[&Key]) {
+    let mut keys: Vec<Key> = keys.iter().map(|k| (*k).clone()).collect();
+    keys.sort();
+    assert_eq!(listed(store, selection).await, keys, "{selection:?}");
+}
+
+pub(super) async fn a_list_is_exact(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let empty = store.list(&policies()).await.unwrap();
+    assert!(empty.entries.is_empty());
+    let keys = [
+        Key::resource(Kind::IPPool, "", "a"),
+        Key::resource(Kind::IPPool, "", "a.b"),
+        Key::resource(Kind::IPReservation, "", "a"),
+        policy("a", "p"),
+        Key::resource(Kind::NetworkSet, "a", "p"),
+        Key::resource(Kind::GlobalNetworkPolicy, "", "p"),
+        Key::resource(Kind::StagedNetworkPolicy, "a", "p"),
+    ];
+    fill(&*store, &keys).await;
+    expect(&*store, &Selection::all(Kind::IPPool), &[&keys[0], &keys[1]]).await;
+    expect(&*store, &policies(), &[&keys[3]]).await;
+    expect(&*store, &Selection::all(Kind::Profile), &[]).await;
+    let listing = store.list(&policies()).await.unwrap();
+    assert_ne!(listing.revision, empty.revision);
+    assert_eq!(listing.history, empty.history);
+    assert_eq!(listing.history, subject.again().await.list(&policies()).await.unwrap().history);
+}
+
+pub(super) async fn namespaces_and_name_prefixes(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let wep = |ns: &str, name: &str| Key::resource(Kind::WorkloadEndpoint, ns, name);
+    let keys = [wep("a", "n1-k8s-x"), wep("a", "n1-k8s-xy"), wep("ab", "n1-k8s-x"), wep("a", "n2-k8s-x")];
+    fill(&*store, &keys).await;
+    let select = |namespace: Option<&str>, name_prefix: &str| Selection::Resources {
+        kind: Kind::WorkloadEndpoint,
+        namespace: namespace.map(Into::into),
+        name_prefix: name_prefix.into(),
+    };
+    expect(&*store, &select(Some("a"), ""), &[&keys[0], &keys[1], &keys[3]]).await;
+    expect(&*store, &select(Some("a"), "n1-"), &[&keys[0], &keys[1]]).await;
+    expect(&*store, &select(Some("ab"), ""), &[&keys[2]]).await;
+    expect(&*store, &select(None, "n1-k8s-x"), &[&keys[0], &keys[1], &keys[2]]).await;
+    expect(&*store, &select(None, ""), &keys.each_ref()).await;
+    expect(&*store, &select(Some("b"), ""), &[]).await;
+}
+
+pub(super) async fn ipam_records_and_statuses(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let v4: Cidr = "10.0.0.0/26".parse().unwrap();
+    let v6: Cidr = "fd00::/122".parse().unwrap();
+    let host = |n: &str| AffinityOwner::Host(n.into());
+    let affinity = |owner: AffinityOwner, block| Key::Affinity { owner, block };
+    let status = |host: &str| Key::WorkloadStatus {
+        host: host.into(),
+        orchestrator: "k8s".into(),
+        workload: "ns/pod".into(),
+        endpoint: "eth0".into(),
+    };
+    let keys = [
+        Key::Block(v4),
+        Key::Block(v6),
+        Key::Handle("h1".into()),
+        affinity(host("n1"), v4),
+        affinity(host("n1"), v6),
+        affinity(host("n11"), v4),
+        affinity(AffinityOwner::Virtual("load-balancer".into()), v4),
+        status("n1"),
+        status("n11"),
+        Key::FelixStatus("n1".into()),
+        Key::HostStatus { host: "n1".into(), endpoint: "eth0".into() },
+    ];
+    fill(&*store, &keys).await;
+    fill(&*store, &[Key::IpamConfig, Key::IpamHost("n1".into())]).await;
+    expect(&*store, &Selection::Blocks(Family::V4), &[&keys[0]]).await;
+    expect(&*store, &Selection::Blocks(Family::V6), &[&keys[1]]).await;
+    expect(&*store, &Selection::Handles, &[&keys[2]]).await;
+    let all = Selection::Affinities { owner: None, family: None };
+    expect(&*store, &all, &[&keys[3], &keys[4], &keys[5], &keys[6]]).await;
+    let v4_of_all = Selection::Affinities { owner: None, family: Some(Family::V4) };
+    expect(&*store, &v4_of_all, &[&keys[3], &keys[5], &keys[6]]).await;
+    let of_n1 = Selection::Affinities { owner: Some(host("n1")), family: None };
+    expect(&*store, &of_n1, &[&keys[3], &keys[4]]).await;
+    let v6_of_n1 = Selection::Affinities { owner: Some(host("n1")), family: Some(Family::V6) };
+    expect(&*store, &v6_of_n1, &[&keys[4]]).await;
+    expect(&*store, &Selection::Statuses(Some("n11".into())), &[&keys[8]]).await;
+    expect(&*store, &Selection::Statuses(None), &[&keys[7], &keys[8], &keys[9], &keys[10]]).await;
+}
+
+pub(super) async fn a_long_list_is_one_snapshot(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let keys: Vec<Key> = (0..5_000).map(|n| policy("ns", &format!("p{n:05}"))).collect();
+    fill(&*store, &keys).await;
+    // The first and the last key always change together, and so must any list show them.
+    let both = move || {
+        let put = |n: usize| Write::put(policy("ns", &format!("p{n:05}")), json("x"));
+        [put(0), put(4_999)]
+    };
+    store.commit(&both()).await.unwrap();
+    let other = subject.again().await;
+    let writer = tokio::spawn(async move {
+        loop {
+            other.commit(&both()).await.unwrap();
+        }
+    });
+    for _ in 0..10 {
+        let listing = store.list(&policies()).await.unwrap();
+        assert_eq!(listing.entries.len(), 5_000);
+        assert!(listing.entries.windows(2).all(|w| w[0].key < w[1].key), "not in order");
+        assert_eq!(listing.entries[0].revision, listing.entries[4_999].revision);
+    }
+    writer.abort();
+}
