@@ -2,8 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use smol_str::SmolStr;
 
 /// Distinct strings, numbered densely. Numbers of strings that nobody uses any more are given out again, so that
@@ -13,6 +12,8 @@ pub struct Interner {
     entries: Vec<Entry>,
     by_text: HashTable<u32>,
     free: Vec<u32>,
+    /// Seeded for each interner: users choose the strings, and must not be able to choose collisions.
+    hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug)]
@@ -44,14 +45,15 @@ impl Interner {
                 u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 strings fit in memory")
             }
         };
-        let entries = &self.entries;
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash = |text: &str| hasher.hash_one(text);
         self.by_text.insert_unique(hash(text), id, |id| hash(&entries[*id as usize].text));
         id
     }
 
     /// The number of `text`, if somebody uses it.
     pub fn lookup(&self, text: &str) -> Option<u32> {
-        self.by_text.find(hash(text), |id| self.entries[*id as usize].text == text).copied()
+        self.by_text.find(self.hasher.hash_one(text), |id| self.entries[*id as usize].text == text).copied()
     }
 
     /// The string of a number in use.
@@ -67,7 +69,8 @@ impl Interner {
             return false;
         }
         let text = std::mem::take(&mut entry.text);
-        if let Ok(found) = self.by_text.find_entry(hash(&text), |candidate| *candidate == id) {
+        let hash = self.hasher.hash_one(text.as_str());
+        if let Ok(found) = self.by_text.find_entry(hash, |candidate| *candidate == id) {
             found.remove();
         }
         self.free.push(id);
@@ -83,10 +86,6 @@ impl Interner {
     pub fn is_empty(&self) -> bool {
         self.by_text.is_empty()
     }
-}
-
-fn hash(text: &str) -> u64 {
-    FxBuildHasher.hash_one(text)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
 use super::id_set::IdSet;
@@ -67,6 +67,8 @@ pub(super) struct Vocabulary {
     pairs: Vec<Pair>,
     by_text: HashTable<PairId>,
     free: Vec<PairId>,
+    /// Seeded for each vocabulary: users choose the values, and must not be able to choose collisions.
+    hasher: DefaultHashBuilder,
     /// Selectors kept under a pair. Apart from the pairs, since very few of many pairs have any.
     keyed_by_pair: FxHashMap<PairId, IdSet>,
     nothing: IdSet,
@@ -116,10 +118,10 @@ impl Vocabulary {
                 PairId::try_from(self.pairs.len() - 1).expect("fewer than 2^32 pairs fit in memory")
             }
         };
-        let pairs = &self.pairs;
-        self.by_text.insert_unique(hash(label, value), id, |id| {
+        let (pairs, hasher) = (&self.pairs, &self.hasher);
+        self.by_text.insert_unique(hasher.hash_one((label, value)), id, |id| {
             let pair = &pairs[*id as usize];
-            hash(pair.label, &pair.value)
+            hasher.hash_one((pair.label, pair.value.as_str()))
         });
         Bound { label, pair: id }
     }
@@ -133,7 +135,10 @@ impl Vocabulary {
         let label = pair.label;
         let value = std::mem::take(&mut pair.value);
         pair.items = IdSet::default();
-        if let Ok(found) = self.by_text.find_entry(hash(label, &value), |candidate| *candidate == id) {
+        if let Ok(found) = self
+            .by_text
+            .find_entry(self.hasher.hash_one((label, value.as_str())), |candidate| *candidate == id)
+        {
             found.remove();
         }
         self.free.push(id);
@@ -147,7 +152,7 @@ impl Vocabulary {
             let pair = &self.pairs[*id as usize];
             pair.label == label && pair.value == value
         };
-        let pair = *self.by_text.find(hash(label, value), matching)?;
+        let pair = *self.by_text.find(self.hasher.hash_one((label, value)), matching)?;
         Some(Bound { label, pair })
     }
 
@@ -238,8 +243,4 @@ impl Vocabulary {
     fn label_mut(&mut self, label: LabelId) -> &mut Label {
         self.labels[label as usize].as_mut().expect("a label has its entry as long as it is in use")
     }
-}
-
-fn hash(label: LabelId, value: &str) -> u64 {
-    FxBuildHasher.hash_one((label, value))
 }
