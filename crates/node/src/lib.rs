@@ -1,1 +1,17 @@
-//! calico-node.
+//! The per-node role: the node's start, BGP by a supervised BIRD, health and metrics.
+//!
+//! ```text
+//! startup ─▶ nodename file
+//! store ─syncer─▶ mesh::World ─▶ BgpIntent ─▶ bird.cfg ─▶ BIRD (a process of its own, which outlives this one)
+//! ```
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this crate is IO: it reads the host, writes BIRD's files, spawns it and waits"
+)]
+#![allow(clippy::result_large_err, reason = "an error ends the start or is logged: it is never on a hot path")]
+
+pub mod autodetect;
+mod file;
+pub mod interfaces;
+pub mod startup;
