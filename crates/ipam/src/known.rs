@@ -1,0 +1,370 @@
+//! What an operation knows of the datastore: decoded records with their revisions, and which selections are complete.
+//!
+//! Operations decide from this alone and ask for what is missing. A long-running caller may keep it between operations
+//! and feed it from watches: what it holds from earlier is a *hint*, good enough for the common assignment (every write
+//! is a compare-and-swap) but read again before a refusal or a new claim is based on it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use calico_api::{
+    AffinityOwner, BlockAffinity, Entry, IPPool, IPReservation, IpamBlock, IpamConfig, IpamHandle, Key, Kind,
+    Labels, Node, Revision, Selection, decode, decode_record,
+};
+use calico_net::{Cidr, Family};
+use smol_str::SmolStr;
+
+/// A record decoded once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A block.
+    Block(IpamBlock),
+    /// A claim of a block.
+    Affinity(BlockAffinity),
+    /// A handle.
+    Handle(IpamHandle),
+    /// IPAM's settings.
+    Config(IpamConfig),
+    /// A pool.
+    Pool(IPPool),
+    /// A reservation.
+    Reservation(IPReservation),
+    /// A node: its labels.
+    Node(Labels),
+    /// Something that IPAM only needs to know the existence of.
+    Marker,
+    /// It does not decode; why. Blocks like this are left alone, other records count as absent.
+    Damaged(Arc<str>),
+}
+
+impl Record {
+    /// Decodes a stored entry.
+    pub fn decode(entry: &Entry) -> Record {
+        let record = match &entry.key {
+            Key::Block(_) => decode_record(entry).map(Record::Block),
+            Key::Affinity { .. } => decode_record(entry).map(Record::Affinity),
+            Key::Handle(_) => decode_record(entry).map(Record::Handle),
+            Key::IpamConfig => decode_record(entry).map(Record::Config),
+            Key::Resource(key) => match key.kind {
+                Kind::IPPool => decode::<calico_api::IPPoolSpec>(entry).map(Record::Pool),
+                Kind::IPReservation => {
+                    decode::<calico_api::IPReservationSpec>(entry).map(Record::Reservation)
+                }
+                Kind::Node => {
+                    decode::<calico_api::NodeSpec>(entry).map(|n: Node| Record::Node(n.metadata.labels))
+                }
+                _ => Ok(Record::Marker),
+            },
+            _ => Ok(Record::Marker),
+        };
+        record.unwrap_or_else(|e| Record::Damaged(e.to_string().into()))
+    }
+}
+
+/// A stored object that IPAM could not read, and why. It counted as absent, or, a block, as occupied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which.
+    pub key: Key,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+struct Fact {
+    /// `None`: known to be absent.
+    value: Option<(Revision, Arc<Record>)>,
+    /// The operation that learnt it.
+    epoch: u64,
+}
+
+/// Something must be read before the decision can be taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Entries to read.
+    pub keys: Vec<Key>,
+    /// Selections to list.
+    pub selections: Vec<Selection>,
+}
+
+impl Need {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.selections.is_empty()
+    }
+}
+
+/// A record and the revision to name when replacing it.
+pub type Held<'a, R> = (&'a R, &'a Revision);
+
+/// Everything known of the datastore.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    facts: BTreeMap<Key, Option<Fact>>,
+    listed: Vec<(Selection, u64)>,
+    /// Counts operations: what earlier ones learnt are hints.
+    epoch: u64,
+    /// Whether there may be any.
+    hints: bool,
+}
+
+impl Known {
+    /// Nothing known.
+    pub fn new() -> Known {
+        Known::default()
+    }
+
+    /// Takes in an entry as it is stored now.
+    pub fn observe(&mut self, entry: &Entry) {
+        let record = Arc::new(Record::decode(entry));
+        self.observe_record(entry.key.clone(), entry.revision.clone(), record);
+    }
+
+    /// Takes in a record that the caller has decoded already.
+    pub fn observe_record(&mut self, key: Key, revision: Revision, record: Arc<Record>) {
+        // A tombstone of the Kubernetes back end: readers see it as absent (spec 1 §3.4).
+        let gone = match &*record {
+            Record::Block(r) => r.deleted,
+            Record::Affinity(r) => r.deleted,
+            Record::Handle(r) => r.deleted,
+            _ => false,
+        };
+        let value = (!gone).then_some((revision, record));
+        self.facts.insert(key, Some(Fact { value, epoch: self.epoch }));
+    }
+
+    /// Takes in that there is no such entry.
+    pub fn observe_absent(&mut self, key: Key) {
+        self.facts.insert(key, Some(Fact { value: None, epoch: self.epoch }));
+    }
+
+    /// Takes in a whole selection: what it does not list is absent.
+    pub fn observe_listing(&mut self, selection: Selection, entries: &[Entry]) {
+        self.facts.retain(|key, _| !selection.contains(key));
+        for entry in entries {
+            self.observe(entry);
+        }
+        self.listed.retain(|(s, _)| *s != selection);
+        self.listed.push((selection, self.epoch));
+    }
+
+    /// Forgets one entry: it will be read again.
+    pub fn forget(&mut self, key: Key) {
+        self.facts.insert(key, None);
+    }
+
+    /// Forgets every handle: what is kept between operations need not grow with every workload.
+    fn forget_handles(&mut self) {
+        let from = Key::Handle(SmolStr::default());
+        let handles =
+            self.facts.range(from..).map(|(key, _)| key).take_while(|k| matches!(k, Key::Handle(_)));
+        for key in handles.cloned().collect::<Vec<_>>() {
+            self.facts.remove(&key);
+        }
+        self.listed.retain(|(s, _)| *s != Selection::Handles);
+    }
+
+    /// Makes everything known a hint: called when an operation starts on what an earlier one left.
+    pub(crate) fn age(&mut self) {
+        self.forget_handles();
+        self.hints = !self.facts.is_empty() || !self.listed.is_empty();
+        self.epoch += 1;
+    }
+
+    /// Whether anything rests on hints.
+    pub(crate) fn has_hints(&self) -> bool {
+        self.hints
+    }
+
+    /// Forgets the hints.
+    pub(crate) fn drop_hints(&mut self) {
+        let epoch = self.epoch;
+        self.facts.retain(|_, fact| fact.as_ref().is_some_and(|f| f.epoch == epoch));
+        self.listed.retain(|(_, learnt)| *learnt == epoch);
+        self.hints = false;
+    }
+
+    fn is_listed(&self, key: &Key) -> bool {
+        self.listed.iter().any(|(s, _)| s.contains(key))
+    }
+
+    fn is_known(&self, key: &Key) -> bool {
+        match self.facts.get(key) {
+            Some(fact) => fact.is_some(),
+            None => self.is_listed(key),
+        }
+    }
+
+    /// Everything of these must be known, or what is not is asked for, all at once.
+    pub fn require(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+        selections: impl IntoIterator<Item = Selection>,
+    ) -> Result<(), Need> {
+        let mut need = Need::default();
+        for selection in selections {
+            let forgotten = self.facts.iter().filter(|(k, f)| f.is_none() && selection.contains(k));
+            if self.listed.iter().any(|(s, _)| *s == selection) {
+                need.keys.extend(forgotten.map(|(k, _)| k.clone()));
+            } else {
+                need.selections.push(selection);
+            }
+        }
+        for key in keys {
+            if !self.is_known(&key) && !need.keys.contains(&key) {
+                need.keys.push(key);
+            }
+        }
+        if need.is_empty() { Ok(()) } else { Err(need) }
+    }
+
+    /// A record, if it is known and exists.
+    pub fn record(&self, key: &Key) -> Option<(&Record, &Revision)> {
+        let (revision, record) = self.facts.get(key)?.as_ref()?.value.as_ref()?;
+        Some((record, revision))
+    }
+
+    /// A handle; `None` also if nothing is known of it.
+    pub fn handle(&self, id: &SmolStr) -> Option<Held<'_, IpamHandle>> {
+        match self.record(&Key::Handle(id.clone()))? {
+            (Record::Handle(handle), revision) => Some((handle, revision)),
+            _ => None,
+        }
+    }
+
+    /// A block.
+    pub fn block(&self, cidr: Cidr) -> Option<Held<'_, IpamBlock>> {
+        match self.record(&Key::Block(cidr))? {
+            (Record::Block(block), revision) => Some((block, revision)),
+            _ => None,
+        }
+    }
+
+    /// An affinity.
+    pub fn affinity(&self, owner: &AffinityOwner, block: Cidr) -> Option<Held<'_, BlockAffinity>> {
+        match self.record(&Key::Affinity { owner: owner.clone(), block })? {
+            (Record::Affinity(affinity), revision) => Some((affinity, revision)),
+            _ => None,
+        }
+    }
+
+    /// IPAM's settings; the defaults if there is no record (spec 5 §2.4).
+    pub fn config(&self) -> IpamConfig {
+        match self.record(&Key::IpamConfig) {
+            Some((Record::Config(config), _)) => config.clone(),
+            _ => IpamConfig::default(),
+        }
+    }
+
+    /// A node's labels, if the node exists.
+    pub fn node_labels(&self, name: &str) -> Option<&Labels> {
+        match self.record(&Key::resource(Kind::Node, "", name))? {
+            (Record::Node(labels), _) => Some(labels),
+            _ => None,
+        }
+    }
+
+    fn present(&self, from: Key, to: Key) -> impl Iterator<Item = (&Key, &Record, &Revision)> {
+        self.facts.range((Bound::Included(from), Bound::Included(to))).filter_map(|(key, fact)| {
+            let (revision, record) = fact.as_ref()?.value.as_ref()?;
+            Some((key, &**record, revision))
+        })
+    }
+
+    /// The known blocks of a family, damaged ones included, in numeric order.
+    pub fn blocks(&self, family: Family) -> impl Iterator<Item = (Cidr, Option<Held<'_, IpamBlock>>)> {
+        let (from, to) = (Key::Block(Cidr::everything(family)), Key::Block(last(family)));
+        self.present(from, to).filter_map(|(key, record, revision)| match (key, record) {
+            (Key::Block(cidr), Record::Block(block)) => Some((*cidr, Some((block, revision)))),
+            (Key::Block(cidr), _) => Some((*cidr, None)),
+            _ => None,
+        })
+    }
+
+    /// The known affinities of an owner in a family, in numeric order of their blocks.
+    pub fn affinities(
+        &self,
+        owner: &AffinityOwner,
+        family: Family,
+    ) -> impl Iterator<Item = (Cidr, Held<'_, BlockAffinity>)> {
+        let key = |block| Key::Affinity { owner: owner.clone(), block };
+        self.present(key(Cidr::everything(family)), key(last(family))).filter_map(
+            |(key, record, revision)| match (key, record) {
+                (Key::Affinity { block, .. }, Record::Affinity(affinity)) => {
+                    Some((*block, (affinity, revision)))
+                }
+                _ => None,
+            },
+        )
+    }
+
+    /// The known affinities of everybody.
+    pub fn all_affinities(&self) -> impl Iterator<Item = (&AffinityOwner, Cidr, Held<'_, BlockAffinity>)> {
+        self.records().filter_map(|(key, record, revision)| match (key, record) {
+            (Key::Affinity { owner, block }, Record::Affinity(a)) => Some((owner, *block, (a, revision))),
+            _ => None,
+        })
+    }
+
+    /// The known handles.
+    pub fn handles(&self) -> impl Iterator<Item = (&SmolStr, Held<'_, IpamHandle>)> {
+        self.records().filter_map(|(key, record, revision)| match (key, record) {
+            (Key::Handle(id), Record::Handle(handle)) => Some((id, (handle, revision))),
+            _ => None,
+        })
+    }
+
+    /// The known pools, by name.
+    pub fn pools(&self) -> impl Iterator<Item = &IPPool> {
+        let kind = |kind| Key::resource(kind, "", "");
+        self.present(kind(Kind::IPPool), kind(Kind::IPReservation)).filter_map(
+            |(_, record, _)| match record {
+                Record::Pool(pool) => Some(pool),
+                _ => None,
+            },
+        )
+    }
+
+    /// The known reserved ranges.
+    pub fn reservations(&self) -> Vec<Cidr> {
+        let kind = |kind| Key::resource(kind, "", "");
+        self.present(kind(Kind::IPReservation), kind(Kind::KubeControllersConfiguration))
+            .filter_map(|(_, record, _)| match record {
+                Record::Reservation(reservation) => Some(&reservation.spec.reserved_cidrs),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|text| text.parse().ok())
+            .collect()
+    }
+
+    /// Everything that exists, by key.
+    pub fn records(&self) -> impl Iterator<Item = (&Key, &Record, &Revision)> {
+        self.facts.iter().filter_map(|(key, fact)| {
+            let (revision, record) = fact.as_ref()?.value.as_ref()?;
+            Some((key, &**record, revision))
+        })
+    }
+
+    /// What could not be read.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.records()
+            .filter_map(|(key, record, _)| match record {
+                Record::Damaged(reason) => Some(Problem { key: key.clone(), reason: reason.clone() }),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// The greatest CIDR of a family.
+fn last(family: Family) -> Cidr {
+    Cidr::host(match family {
+        Family::V4 => IpAddr::from([255; 4]),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
+    })
+}
+
+#[cfg(test)]
+mod tests;
