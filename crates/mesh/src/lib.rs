@@ -1,7 +1,7 @@
 //! Who this node speaks BGP with and what it tells them: datastore objects → [`BgpIntent`] → BIRD 2 configuration.
 //!
 //! ```text
-//! objects ─▶ World ──resolve──▶ BgpIntent + Problems ──bird::render──▶ bird.cfg
+//! entries ─▶ Index ─▶ World ──resolve──▶ BgpIntent + Problems ──bird::render──▶ bird.cfg
 //!                                                      birdc ◀──────── what the daemon says
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 pub mod bird;
 pub mod birdc;
+pub mod index;
 pub mod intent;
 mod problem;
 mod resolve;
@@ -17,6 +18,7 @@ mod router_id;
 mod sessions;
 pub mod world;
 
+pub use index::Index;
 pub use intent::BgpIntent;
 pub use problem::Problem;
 pub use resolve::Local;

@@ -1,0 +1,228 @@
+//! Objects as they are stored, good and bad.
+
+use calico_net::Asn;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn key(kind: Kind, name: &str) -> Key {
+    Key::resource(kind, "", name)
+}
+
+fn affinity(node: &str, block: &str) -> Key {
+    Key::Affinity { owner: AffinityOwner::Host(node.into()), block: block.parse().unwrap() }
+}
+
+fn put(index: &mut Index, key: &Key, value: &Value) {
+    let entry = Entry { key: key.clone(), value: value.to_string().into(), revision: 1.into() };
+    index.update(key, Some(&entry));
+}
+
+fn spec(index: &mut Index, kind: Kind, name: &str, spec: &Value) {
+    let value = json!({"kind": kind.name(), "metadata": {"name": name, "labels": {"l": name}}, "spec": spec});
+    put(index, &key(kind, name), &value);
+}
+
+fn problems(index: &Index) -> Vec<String> {
+    index.problems().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nodes() {
+    let mut index = Index::new("a".into());
+    let bgp = json!({"bgp": {"ipv4Address": "10.0.0.1/24", "ipv6Address": "fd00::1/64", "asNumber": 65001,
+        "routeReflectorClusterID": "244.0.0.1"}});
+    spec(&mut index, Kind::Node, "a", &bgp);
+    let a = &index.world().nodes["a"];
+    assert_eq!((a.v4.unwrap().1, a.v6.unwrap().1, a.asn), (24, 64, Some(Asn(65001))));
+    assert_eq!((a.cluster_id.unwrap().octets()[0], a.labels["l"].as_str()), (244, "a"));
+    // One bad part is no reason to lose the others.
+    spec(
+        &mut index,
+        Kind::Node,
+        "b",
+        &json!({"bgp": {"ipv4Address": "fd00::1", "ipv6Address": "fd00::2/64", "routeReflectorClusterID": "x"}}),
+    );
+    let b = &index.world().nodes["b"];
+    assert_eq!((b.v4, b.v6.unwrap().1, b.cluster_id), (None, 64, None));
+    assert_eq!(problems(&index).len(), 2);
+    spec(&mut index, Kind::Node, "b", &json!({}));
+    assert_eq!(problems(&index), Vec::<String>::new());
+    index.update(&key(Kind::Node, "a"), None);
+    assert_eq!(index.world().nodes.len(), 1);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_counts_as_absent() {
+    let mut index = Index::new("a".into());
+    spec(&mut index, Kind::Node, "b", &json!({}));
+    put(&mut index, &key(Kind::Node, "b"), &json!([1]));
+    assert!(index.world().nodes.is_empty());
+    assert!(problems(&index)[0].starts_with("Node(b): "), "{:?}", problems(&index));
+    index.update(&key(Kind::Node, "b"), None);
+    assert!(problems(&index).is_empty());
+}
+
+#[test]
+fn claims_of_this_node() {
+    let mut index = Index::new("a".into());
+    for (block, value) in [
+        ("10.1.0.0/26", json!({"state": "confirmed"})),
+        ("10.1.0.64/26", json!({"state": ""})),
+        ("10.1.0.128/26", json!({})),
+        ("10.1.0.192/26", json!({"state": "pendingDeletion"})),
+        ("10.2.0.0/26", json!({"state": "pending"})),
+        ("10.2.0.64/26", json!({"state": "confirmed", "deleted": true})),
+        ("10.2.0.128/26", json!("junk")),
+    ] {
+        put(&mut index, &affinity("a", block), &value);
+    }
+    put(&mut index, &affinity("b", "10.3.0.0/26"), &json!({"state": "confirmed"}));
+    let blocks: Vec<String> = index.world().blocks.iter().map(Cidr::to_string).collect();
+    assert_eq!(blocks, ["10.1.0.0/26", "10.1.0.64/26", "10.1.0.128/26", "10.1.0.192/26"]);
+    index.update(&affinity("a", "10.1.0.0/26"), None);
+    put(&mut index, &affinity("a", "10.1.0.64/26"), &json!({"state": "pending"}));
+    assert_eq!(index.world().blocks.len(), 2);
+}
+
+#[test]
+fn peers() {
+    let mut index = Index::new("a".into());
+    spec(
+        &mut index,
+        Kind::BGPPeer,
+        "full",
+        &json!({
+            "nodeSelector": "rack == '1'", "peerIP": "[fd00::5]:180", "asNumber": "1.10", "localASNumber": 65000,
+            "nextHopMode": "Self", "sourceAddress": "None", "maxRestartTime": "1m0.6s", "keepaliveTime": "20s",
+            "numAllowedLocalASNumbers": 2, "ttlSecurity": 1, "reachableBy": "fd00::1", "reversePeering": "Manual"
+        }),
+    );
+    let full = &index.world().peers["full"];
+    let target = PeerTarget::Address { addr: "fd00::5".parse().unwrap(), port: Some(180), asn: Asn(65546) };
+    assert_eq!((&full.target, full.reverse), (&target, false));
+    assert_eq!(
+        full.options,
+        PeerOptions {
+            local_as: Some(Asn(65000)),
+            from_node_addr: false,
+            restart_time_secs: Some(61),
+            keepalive_secs: Some(20),
+            next_hop: NextHopMode::Own,
+            keep_original_next_hop: false,
+            allow_local_as: Some(2),
+            ttl_security_hops: Some(1),
+            reachable_by: Some("fd00::1".parse().unwrap()),
+        }
+    );
+    assert!(problems(&index).is_empty());
+}
+
+#[test]
+fn bad_peers_are_left_out_and_named() {
+    let mut index = Index::new("a".into());
+    for (n, bad) in [
+        json!({}),
+        json!({"peerIP": "10.0.0.300", "asNumber": 1}),
+        json!({"peerIP": "10.0.0.3:0", "asNumber": 1}),
+        json!({"peerIP": "10.0.0.3"}),
+        json!({"peerIP": "10.0.0.3", "asNumber": 1, "peerSelector": "all()"}),
+        json!({"peerSelector": "a =="}),
+        json!({"peerSelector": "all()", "node": "a", "nodeSelector": "all()"}),
+        json!({"peerSelector": "all()", "maxRestartTime": "2h"}),
+        json!({"peerSelector": "all()", "reachableBy": "x"}),
+        json!({"peerSelector": "all()", "nextHopMode": "Sideways"}),
+        json!({"peerSelector": "all()", "filters": ["f"]}),
+        json!({"localWorkloadSelector": "all()", "asNumber": 1}),
+        json!({"peerSelector": "all()", "numAllowedLocalASNumbers": 300}),
+    ]
+    .iter()
+    .enumerate()
+    {
+        spec(&mut index, Kind::BGPPeer, "bad", bad);
+        assert!(index.world().peers.is_empty(), "{n}");
+        let problems = problems(&index);
+        assert_eq!(problems.len(), 1, "{n}");
+        assert!(
+            problems[0].starts_with("BGPPeer(bad): ") && problems[0].contains("no session"),
+            "{problems:?}"
+        );
+    }
+    // A password that cannot be had is said, and the session is there without it, as Calico does.
+    let with_password = json!({"peerIP": "10.0.0.3", "asNumber": 1, "password": {}});
+    spec(&mut index, Kind::BGPPeer, "bad", &with_password);
+    assert_eq!((index.world().peers.len(), problems(&index).len()), (1, 1));
+}
+
+#[test]
+fn configurations() {
+    let mut index = Index::new("a".into());
+    spec(
+        &mut index,
+        Kind::BGPConfiguration,
+        "default",
+        &json!({
+            "nodeToNodeMeshEnabled": false, "asNumber": 65000, "listenPort": 178, "logSeverityScreen": "debug",
+            "nodeMeshMaxRestartTime": "2m", "bindMode": "NodeIP", "ignoredInterfaces": ["foo0"],
+            "communities": [{"name": "c1", "value": "64512:100"}, {"name": "bad", "value": "x"}],
+            "prefixAdvertisements": [
+                {"cidr": "10.96.0.0/16", "communities": ["c1", "64512:1:2", "bad"]},
+                {"cidr": "10.97.0.0/16", "communities": ["nobody"]},
+            ],
+            "programClusterRoutes": "Disabled", "ipv4NormalRoutePriority": 100
+        }),
+    );
+    let communities = vec![Community::Standard(64512, 100), Community::Large(64512, 1, 2)];
+    let expected = ConfigFacts {
+        mesh_enabled: Some(false),
+        asn: Some(Asn(65000)),
+        listen_port: Some(178),
+        log_level: Some(LogLevel::Debug),
+        mesh_restart_time_secs: Some(120),
+        node_ip_only: true,
+        ignored_interfaces: vec!["foo0".into()],
+        advertisements: Some(vec![Advertisement { cidr: "10.96.0.0/16".parse().unwrap(), communities }]),
+        programs_plain_routes: Some(false),
+        normal_priority_v4: Some(100),
+        normal_priority_v6: None,
+    };
+    assert_eq!(index.world().configs["default"], expected);
+    assert_eq!(problems(&index).len(), 2, "{:?}", problems(&index));
+}
+
+#[test]
+fn pools() {
+    let mut index = Index::new("a".into());
+    spec(
+        &mut index,
+        Kind::IPPool,
+        "p",
+        &json!({"cidr": "10.0.0.0/16", "ipipMode": "CrossSubnet", "vxlanMode": "Never"}),
+    );
+    spec(&mut index, Kind::IPPool, "q", &json!({"cidr": "10.1.0.0/16", "disableBGPExport": true}));
+    spec(&mut index, Kind::IPPool, "r", &json!({"cidr": "ten"}));
+    let pools: Vec<_> = index
+        .world()
+        .pools
+        .values()
+        .map(|p| (p.cidr.to_string(), p.disable_bgp_export, p.encapsulated))
+        .collect();
+    assert_eq!(pools, [("10.0.0.0/16".into(), false, true), ("10.1.0.0/16".into(), true, false)]);
+    assert!(problems(&index)[0].starts_with("IPPool(r): cidr"), "{:?}", problems(&index));
+}
+
+#[test]
+fn what_is_followed_is_what_is_understood() {
+    let selections = Index::selections("a");
+    for key in [
+        key(Kind::Node, "x"),
+        key(Kind::BGPPeer, "x"),
+        key(Kind::BGPConfiguration, "default"),
+        key(Kind::IPPool, "x"),
+        affinity("a", "10.0.0.0/26"),
+        affinity("a", "fd00::/122"),
+    ] {
+        assert_eq!(selections.iter().filter(|s| s.contains(&key)).count(), 1, "{key}");
+    }
+    assert!(!selections.iter().any(|s| s.contains(&affinity("b", "10.0.0.0/26"))));
+}
