@@ -8,6 +8,8 @@ pub mod bgp_configuration;
 pub mod bgp_peer;
 pub mod cluster_information;
 pub mod codec;
+pub mod defaults;
+pub mod document;
 pub mod felix_config;
 pub mod felix_configuration;
 pub mod global_network_policy;
@@ -27,7 +29,10 @@ pub mod record;
 #[cfg(test)]
 mod reference;
 pub mod rule;
+pub mod status_file;
+mod strict;
 pub mod tier;
+pub mod validate;
 mod word;
 pub mod workload_endpoint;
 
@@ -38,6 +43,7 @@ pub use bgp_configuration::{
 };
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, NextHopMode};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
+pub use document::{DocumentError, parse_documents};
 pub use codec::{DecodeError, decode, encode, merge};
 pub use felix_configuration::{FelixConfiguration, FelixConfigurationSpec};
 pub use global_network_policy::{GlobalNetworkPolicy, GlobalNetworkPolicySpec};
@@ -62,4 +68,5 @@ pub use rule::{
     ServiceMatch,
 };
 pub use tier::{Tier, TierSpec};
-pub use workload_endpoint::{IpNat, WorkloadEndpoint, WorkloadEndpointSpec, WorkloadPort};
+pub use validate::{ValidationError, validate, validate_update};
+pub use workload_endpoint::{IpNat, NameError as EndpointNameError, WorkloadEndpoint, WorkloadEndpointSpec, WorkloadPort};

@@ -9,13 +9,24 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "an IO crate: sockets, files, deadlines")]
 
+pub mod address;
 pub mod arguments;
+pub mod attach;
 pub mod client;
+pub mod collect;
+pub mod context;
+pub mod delegate;
+pub mod detach;
 pub mod endpoint;
 pub mod error;
 pub mod netconf;
+pub mod node_name;
+pub mod plugin;
 pub mod request;
 pub mod result;
 pub mod server;
 pub mod spool;
+pub mod stamp;
+pub mod verify;
 pub mod version;
+pub mod work;

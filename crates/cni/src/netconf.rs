@@ -61,8 +61,9 @@ pub struct NetConf {
     pub feature_control: FeatureControl,
     /// Keep default routes besides those of host-local's configuration.
     pub include_default_routes: bool,
-    /// How long ADD waits until the endpoint's policy is in the kernel; 0 = do not wait.
-    pub policy_setup_timeout_seconds: i64,
+    /// How long ADD waits until the endpoint's policy is in the kernel; 0 = do not wait. Through the agent ADD waits
+    /// a few seconds even when nothing is said.
+    pub policy_setup_timeout_seconds: Option<i64>,
     /// Where the agent writes endpoint status files.
     pub endpoint_status_dir: Option<String>,
     /// Runtime arguments of Mesos: labels for workloads that are no pods.
@@ -76,6 +77,9 @@ pub struct NetConf {
     /// For GC: attachments that are still in use.
     #[serde(rename = "cni.dev/valid-attachments")]
     pub valid_attachments: Vec<Attachment>,
+    /// The whole configuration as it came, for delegated plugins.
+    #[serde(skip)]
+    pub raw: Value,
 }
 
 /// `ipam`: who gives addresses and from where.
@@ -201,8 +205,19 @@ pub struct Attachment {
 impl NetConf {
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<(NetConf, SpecVersion), CniError> {
-        let conf: NetConf = serde_json::from_slice(text)
+        let undecodable = |e| CniError::new(Code::Decode, "cannot decode the network configuration", e);
+        NetConf::from_value(serde_json::from_slice(text).map_err(undecodable)?)
+    }
+
+    /// The same from JSON that has been parsed already.
+    pub fn from_value(raw: Value) -> Result<(NetConf, SpecVersion), CniError> {
+        if !raw.is_object() {
+            let details = format!("invalid type: it is {raw}, it must be a JSON object");
+            return Err(CniError::new(Code::Decode, "cannot decode the network configuration", details));
+        }
+        let mut conf = NetConf::deserialize(&raw)
             .map_err(|e| CniError::new(Code::Decode, "cannot decode the network configuration", e))?;
+        conf.raw = raw;
         let version: SpecVersion = conf
             .cni_version
             .parse()
@@ -223,12 +238,8 @@ impl NetConf {
         if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
             return invalid("mtu", &self.mtu, "it must be from 68 to 65535, or 0 for automatic");
         }
-        if self.policy_setup_timeout_seconds < 0 {
-            return invalid(
-                "policy_setup_timeout_seconds",
-                &self.policy_setup_timeout_seconds,
-                "it must not be negative",
-            );
+        if let Some(seconds) = self.policy_setup_timeout_seconds.filter(|s| *s < 0) {
+            return invalid("policy_setup_timeout_seconds", &seconds, "it must not be negative");
         }
         for (field, value) in
             [("ipam.assign_ipv4", &self.ipam.assign_ipv4), ("ipam.assign_ipv6", &self.ipam.assign_ipv6)]

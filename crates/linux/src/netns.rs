@@ -83,6 +83,13 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> 
     })
 }
 
+impl From<std::os::fd::OwnedFd> for Netns {
+    /// A namespace that somebody else opened, handed over as a descriptor.
+    fn from(fd: std::os::fd::OwnedFd) -> Netns {
+        Netns { file: fd.into() }
+    }
+}
+
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -1,0 +1,140 @@
+//! Addresses from our own IPAM: in-process for the network plugin, and as the plugin `calico-ipam` (spec 5 §2.1).
+
+use std::time::SystemTime;
+
+use calico_api::ip_pool::IPPoolSpec;
+use calico_api::{AffinityOwner, AllowedUse, Key, Kind, Labels, Selection, decode};
+use calico_ipam::{
+    AddressRequest, Assign, AssignAddress, AssignRequest, Assigned, ReleaseByHandle, ReleaseError, UnixTime,
+};
+use calico_net::{Cidr, Family};
+use smol_str::SmolStr;
+
+use crate::arguments::Arguments;
+use crate::context::{Context, unavailable};
+use crate::endpoint::Identity;
+use crate::error::{CniError, Code};
+use crate::netconf::{NetConf, requested_address};
+use crate::result::{AddResult, Ip, Route};
+
+/// Assigns what the configuration asks for: one address of each wanted family, or exactly the one in CNI_ARGS.
+pub async fn assign(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    identity: &Identity,
+) -> Result<Vec<Assigned>, CniError> {
+    let now = now();
+    let handle = conf.handle(&identity.container_id);
+    let attributes = attributes(identity, now);
+    if let Some(address) = requested_address(arguments)? {
+        let request = AddressRequest {
+            address,
+            handle: calico_ipam::handle_id(&handle),
+            attributes,
+            owner: AffinityOwner::Host(context.node.clone()),
+            intended_use: Some(AllowedUse::Workload),
+        };
+        let assigned = context.ipam(AssignAddress::new(request, now)).await?;
+        return Ok(vec![assigned.map_err(|e| CniError::generic("cannot assign the address asked for", e))?]);
+    }
+    let wanted = |family| usize::from(conf.assign(family));
+    let mut request = AssignRequest::workload(&context.node, &handle, wanted(Family::V4), wanted(Family::V6));
+    request.attributes = attributes;
+    request.pools4 = resolve_pools(context, "ipam.ipv4_pools", &conf.ipam.ipv4_pools, Family::V4).await?;
+    request.pools6 = resolve_pools(context, "ipam.ipv6_pools", &conf.ipam.ipv6_pools, Family::V6).await?;
+    let outcome = context.ipam(Assign::new(request, now)).await?;
+    let outcome = outcome.map_err(|e| CniError::generic("cannot assign addresses", e))?;
+    if let Some(shortfall) = outcome.shortfalls.first() {
+        return Err(CniError::generic("no addresses", shortfall));
+    }
+    Ok(outcome.v4.into_iter().chain(outcome.v6).collect())
+}
+
+/// Releases every address of a handle; whether there were any.
+pub async fn release(context: &Context, handle: &str) -> Result<bool, CniError> {
+    match context.ipam(ReleaseByHandle::new(handle, now())).await? {
+        Ok(released) => Ok(!released.is_empty()),
+        Err(ReleaseError::NotFound(_)) => Ok(false),
+        Err(error) => Err(CniError::generic("cannot release addresses", error)),
+    }
+}
+
+/// The IPAM plugin's ADD: addresses with their blocks' masks, and a route to each.
+pub async fn add(context: &Context, conf: &NetConf, arguments: &Arguments) -> Result<AddResult, CniError> {
+    context.check_ready().await?;
+    let identity = Identity::new(&context.node, arguments);
+    let assigned = assign(context, conf, arguments, &identity).await?;
+    let ips = assigned.iter().map(|Assigned { address, block }| Ip {
+        address: *address,
+        prefix_len: block.prefix_len(),
+        gateway: None,
+        interface: None,
+    });
+    let routes = assigned.iter().map(|a| Route { dst: Cidr::host(a.address).to_string(), gw: None });
+    Ok(AddResult { ips: ips.collect(), routes: routes.collect(), ..AddResult::default() })
+}
+
+/// The IPAM plugin's DEL.
+pub async fn del(context: &Context, conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    context.check_ready().await?;
+    let identity = Identity::new(&context.node, arguments);
+    release(context, &conf.handle(&identity.container_id)).await?;
+    release(context, &identity.legacy_handle()).await?;
+    Ok(())
+}
+
+/// The IPAM plugin's CHECK: the container's handle holds something.
+pub async fn check(context: &Context, conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    let handle = conf.handle(&arguments.container_id);
+    match context.get(&Key::Handle(calico_ipam::handle_id(&handle))).await? {
+        Some(_) => Ok(()),
+        None => {
+            Err(CniError::new(Code::UnknownContainer, "no addresses", format!("there is no handle {handle}")))
+        }
+    }
+}
+
+fn now() -> UnixTime {
+    UnixTime::from_secs(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs())
+}
+
+/// What is stored beside each address (spec 5 §2.1). Without a pod there is none to name.
+fn attributes(identity: &Identity, now: UnixTime) -> Labels {
+    let mut attributes = Labels::from([
+        (SmolStr::new_static("node"), identity.node.clone()),
+        (SmolStr::new_static("timestamp"), SmolStr::from(now.go_text())),
+    ]);
+    if let Some(pod) = &identity.pod {
+        attributes.insert(SmolStr::new_static("pod"), pod.clone());
+        attributes.insert(SmolStr::new_static("namespace"), identity.namespace.clone());
+    }
+    attributes
+}
+
+/// Pools by CIDR or by name.
+async fn resolve_pools(
+    context: &Context,
+    field: &str,
+    wanted: &[String],
+    family: Family,
+) -> Result<Vec<Cidr>, CniError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listing = context.store.list(&Selection::all(Kind::IPPool)).await.map_err(|e| unavailable(&e))?;
+    let pools: Vec<_> = listing.entries.iter().filter_map(|e| decode::<IPPoolSpec>(e).ok()).collect();
+    wanted
+        .iter()
+        .map(|text| {
+            let named =
+                pools.iter().find(|p| p.metadata.name == text.as_str()).map(|p| p.spec.cidr.to_string());
+            let cidr = named.as_deref().unwrap_or(text).parse::<Cidr>().ok().filter(|c| c.family() == family);
+            cidr.ok_or_else(|| {
+                let details =
+                    format!("{field} has {text:?}; it must be the name or CIDR of an {family} pool");
+                CniError::new(Code::InvalidConfiguration, "invalid network configuration", details)
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,316 @@
+//! ADD: addresses, link, endpoint, and the wait until policy is in force. What fails leaves nothing behind.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use calico_api::profile::ProfileSpec;
+use calico_api::workload_endpoint::WorkloadEndpointSpec;
+use calico_api::{Entry, Key, Kind, Resource, Selection, Write, decode, encode, merge};
+use calico_linux::netns::Netns;
+use calico_linux::rtnl::Rtnl;
+use calico_linux::veth::{ContainerLink, CreatedLink};
+use calico_net::{Cidr, Family, IfName, Mac};
+use calico_store::CommitError;
+use smol_str::SmolStr;
+
+use crate::arguments::Arguments;
+use crate::context::{Context, unavailable};
+use crate::endpoint::{Identity, endpoint, network_profile};
+use crate::error::{CniError, Code};
+use crate::netconf::NetConf;
+use crate::result::{AddResult, Interface, Ip};
+use crate::{address, delegate};
+
+/// MTU where neither the configuration nor the agent's file says anything.
+const DEFAULT_MTU: u32 = 1500;
+
+/// `DeviceRouteProtocol`'s default: boot (spec 3 §6.6). The agent replaces the route if it is configured otherwise.
+const DEVICE_ROUTE_PROTOCOL: u8 = 3;
+
+/// Where the agent writes the MTU of workload interfaces.
+const MTU_FILE: &str = "/var/lib/calico/mtu";
+
+/// How often a write that lost against another writer is tried again.
+const MAX_CONFLICTS: usize = 5;
+
+/// Attaches a container.
+pub async fn add(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    netns: OwnedFd,
+) -> Result<AddResult, CniError> {
+    let identity = Identity::new(&context.node, arguments);
+    identity.check()?;
+    let profile = Key::resource(Kind::Profile, "", &conf.name);
+    let ((), existing, profile) =
+        tokio::try_join!(context.check_ready(), find_endpoint(context, &identity), context.get(&profile))?;
+
+    // A container of no orchestrator that is attached already only joins another network's profile (spec 5 §1.8).
+    if let (Some((stored, old)), None) = (&existing, &identity.pod)
+        && !old.spec.ip_networks.is_empty()
+    {
+        return join(context, conf, stored, old, arguments).await;
+    }
+    if conf.policy.source.is_empty() && profile.is_none() {
+        create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
+    }
+
+    // A retried ADD of a container keeps the addresses that the first one got.
+    let kept: Option<Vec<IpAddr>> = existing
+        .as_ref()
+        .filter(|(_, old)| old.spec.container_id == identity.container_id)
+        .map(|(_, old)| addresses_of(old))
+        .filter(|addresses| !addresses.is_empty());
+    let given = match kept {
+        Some(addresses) => Addresses { addresses, routes: default_routes(), dns: None },
+        None => assign(context, conf, arguments, &identity).await?,
+    };
+    let attached = link_and_store(context, conf, arguments, &identity, &given, netns, existing).await;
+    let attached = match attached {
+        Ok(attached) => attached,
+        Err(error) => {
+            release(context, conf, arguments, &identity).await;
+            return Err(error);
+        }
+    };
+    wait_live(context, conf, &identity).await;
+    Ok(result(conf, arguments, &given, &attached))
+}
+
+/// What IPAM gave.
+pub struct Addresses {
+    /// The container's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What the container reaches through its gateways.
+    pub routes: Vec<Cidr>,
+    /// DNS settings of a delegated plugin.
+    pub dns: Option<crate::netconf::RuntimeDns>,
+}
+
+struct Attached {
+    host: IfName,
+    mac: Mac,
+}
+
+/// Everything of both families.
+pub fn default_routes() -> Vec<Cidr> {
+    Family::ALL.map(Cidr::everything).to_vec()
+}
+
+/// The endpoint of the workload, whatever interface it was made for (one interface per pod, spec 5 §1.6).
+pub async fn find_endpoint(
+    context: &Context,
+    identity: &Identity,
+) -> Result<Option<(Entry, Resource<WorkloadEndpointSpec>)>, CniError> {
+    let selection = Selection::Resources {
+        kind: Kind::WorkloadEndpoint,
+        namespace: Some(identity.namespace.clone()),
+        name_prefix: identity.name_prefix(),
+    };
+    let listing = context.store.list(&selection).await.map_err(|e| unavailable(&e))?;
+    for entry in listing.entries {
+        let endpoint = decode::<WorkloadEndpointSpec>(&entry)
+            .map_err(|e| CniError::generic("cannot read the workload's endpoint", e))?;
+        let spec = &endpoint.spec;
+        let workload = if identity.pod.is_some() { &spec.pod } else { &spec.container_id };
+        if workload == identity.workload() && spec.orchestrator == identity.orchestrator {
+            return Ok(Some((entry, endpoint)));
+        }
+    }
+    Ok(None)
+}
+
+/// The addresses that a stored endpoint has.
+pub fn addresses_of(endpoint: &Resource<WorkloadEndpointSpec>) -> Vec<IpAddr> {
+    endpoint.spec.ip_networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| c.addr()).collect()
+}
+
+async fn assign(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    identity: &Identity,
+) -> Result<Addresses, CniError> {
+    if conf.ipam.plugin == "calico-ipam" {
+        let assigned = address::assign(context, conf, arguments, identity).await?;
+        let addresses = assigned.into_iter().map(|a| a.address).collect();
+        return Ok(Addresses { addresses, routes: default_routes(), dns: None });
+    }
+    delegate::add(conf, arguments).await
+}
+
+/// Gives back what [`assign`] took. The first error is the one to report, so this one is only logged.
+async fn release(context: &Context, conf: &NetConf, arguments: &Arguments, identity: &Identity) {
+    let outcome = if conf.ipam.plugin == "calico-ipam" {
+        address::release(context, &conf.handle(&identity.container_id)).await.map(drop)
+    } else {
+        delegate::del(conf, arguments).await
+    };
+    if let Err(error) = outcome {
+        tracing::error!(container = %identity.container_id, %error, "cannot release the addresses of a failed ADD");
+    }
+}
+
+async fn link_and_store(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    identity: &Identity,
+    given: &Addresses,
+    netns: OwnedFd,
+    existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
+) -> Result<Attached, CniError> {
+    let container = arguments.ifname.parse().map_err(|e| CniError::generic("interface name", e))?;
+    let link = ContainerLink {
+        host: identity.host_interface(&context.interface_prefix)?,
+        container,
+        container_mac: None,
+        mtu: read_mtu(conf)?,
+        queues: 1,
+        addresses: given.addresses.clone(),
+        routes: given.routes.clone(),
+        forwarding: conf.container_settings.allow_ip_forwarding,
+        // The agent makes the host's routes too; making them here saves the container a moment without.
+        host_routes: Some(DEVICE_ROUTE_PROTOCOL),
+    };
+    let host = link.host.clone();
+    let sysctl = context.sysctl.clone();
+    let created = tokio::task::spawn_blocking(move || -> Result<CreatedLink, CniError> {
+        let failed =
+            |e: &dyn std::fmt::Display| CniError::generic("cannot make the container's interface", e);
+        let mut rtnl = Rtnl::open().map_err(|e| failed(&e))?;
+        link.create(&mut rtnl, &sysctl, &Netns::from(netns)).map_err(|e| failed(&e))
+    })
+    .await
+    .map_err(|e| CniError::generic("cannot make the container's interface", e))??;
+    let mac = created.container_mac;
+    let stored = store_endpoint(context, conf, identity, &host, mac, &given.addresses, existing).await;
+    if let Err(error) = stored {
+        delete_link(host).await;
+        return Err(error);
+    }
+    Ok(Attached { host, mac })
+}
+
+/// Removes the host side of a link; the far side goes with it. Logged only: this is clean-up after another error.
+async fn delete_link(host: IfName) {
+    let name = host.clone();
+    let deleted = tokio::task::spawn_blocking(move || Rtnl::open()?.delete_link(&host)).await;
+    if let Ok(Err(error)) = deleted {
+        tracing::error!(interface = %name, %error, "cannot remove the interface of a failed ADD");
+    }
+}
+
+async fn store_endpoint(
+    context: &Context,
+    conf: &NetConf,
+    identity: &Identity,
+    host: &IfName,
+    mac: Mac,
+    addresses: &[IpAddr],
+    mut existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
+) -> Result<(), CniError> {
+    for _ in 0..MAX_CONFLICTS {
+        let old = existing.as_ref().map(|(_, e)| e.clone());
+        let mut wanted = endpoint(old, identity, conf, host, Some(mac), addresses);
+        let write = match &existing {
+            Some((entry, _)) => {
+                let value =
+                    merge(entry, &wanted).map_err(|e| CniError::generic("cannot update the endpoint", e))?;
+                Write::update(entry.key.clone(), value, entry.revision.clone())
+            }
+            None => {
+                crate::stamp::fill(&mut wanted.metadata);
+                Write::create(identity.key(), encode(&wanted))
+            }
+        };
+        match context.store.commit(&[write]).await {
+            Ok(_) => return Ok(()),
+            Err(CommitError::Conflict { .. }) => existing = find_endpoint(context, identity).await?,
+            Err(error) => return Err(unavailable(&error)),
+        }
+    }
+    Err(CniError::new(Code::TryAgainLater, "cannot write the endpoint", "others keep changing it"))
+}
+
+async fn create_profile(context: &Context, mut profile: Resource<ProfileSpec>) -> Result<(), CniError> {
+    crate::stamp::fill(&mut profile.metadata);
+    match context.store.commit(&[Write::create(profile.key().into(), encode(&profile))]).await {
+        // Another ADD was faster: it wrote the same.
+        Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+/// Adds this network's profile to an endpoint that is attached already, and answers with what it has.
+async fn join(
+    context: &Context,
+    conf: &NetConf,
+    stored: &Entry,
+    old: &Resource<WorkloadEndpointSpec>,
+    arguments: &Arguments,
+) -> Result<AddResult, CniError> {
+    let profile = SmolStr::new(&conf.name);
+    if !old.spec.profiles.contains(&profile) {
+        let mut wanted = old.clone();
+        wanted.spec.profiles.push(profile);
+        let value = merge(stored, &wanted).map_err(|e| CniError::generic("cannot update the endpoint", e))?;
+        let write = Write::update(stored.key.clone(), value, stored.revision.clone());
+        context.store.commit(&[write]).await.map_err(|e| unavailable(&e))?;
+    }
+    let host =
+        old.spec.interface_name.parse().map_err(|e| CniError::generic("the endpoint's interface", e))?;
+    let mac = old.spec.mac.parse().map_err(|e| CniError::generic("the endpoint's MAC", e))?;
+    let given = Addresses { addresses: addresses_of(old), routes: default_routes(), dns: None };
+    Ok(result(conf, arguments, &given, &Attached { host, mac }))
+}
+
+fn read_mtu(conf: &NetConf) -> Result<u32, CniError> {
+    if conf.mtu != 0 {
+        return Ok(conf.mtu);
+    }
+    match std::fs::read_to_string(MTU_FILE) {
+        Ok(text) => text.trim().parse().map_err(|e| {
+            CniError::new(
+                Code::InvalidConfiguration,
+                "the MTU file is damaged",
+                format!("{MTU_FILE}: {text:?}: {e}"),
+            )
+        }),
+        Err(error) if conf.require_mtu_file => {
+            let details = format!("{MTU_FILE}: {error}; require_mtu_file is true");
+            Err(CniError::new(Code::TryAgainLater, "the MTU is not known", details))
+        }
+        Err(_) => Ok(DEFAULT_MTU),
+    }
+}
+
+async fn wait_live(context: &Context, conf: &NetConf, identity: &Identity) {
+    let configured =
+        conf.policy_setup_timeout_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+    let Some(patience) = configured.or(context.patience).filter(|p| !p.is_zero()) else { return };
+    let workload = SmolStr::from(format!("{}/{}", identity.namespace, identity.workload()));
+    let id = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
+    if !context.live.wait_live(id, patience).await {
+        tracing::warn!(endpoint = %identity.name(), ?patience, "policy is not in force yet; the container starts anyway");
+    }
+}
+
+fn result(conf: &NetConf, arguments: &Arguments, given: &Addresses, attached: &Attached) -> AddResult {
+    let ips = given.addresses.iter().map(|address| Ip {
+        address: *address,
+        prefix_len: Family::of(*address).bits(),
+        gateway: None,
+        interface: Some(1),
+    });
+    let host = Interface { name: attached.host.to_string(), mac: Some(Mac::HOST_VETH), sandbox: None };
+    let container = Interface {
+        name: arguments.ifname.clone(),
+        mac: Some(attached.mac),
+        sandbox: Some(arguments.netns.clone()),
+    };
+    let dns = given.dns.clone().or_else(|| conf.runtime_config.dns.clone());
+    AddResult { interfaces: vec![host, container], ips: ips.collect(), routes: Vec::new(), dns }
+}

@@ -1,0 +1,122 @@
+//! What carrying out a verb needs besides the request: the datastore, this node's name, and who knows when policy is
+//! in the kernel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use calico_api::cluster_information::ClusterInformationSpec;
+use calico_api::{Entry, Key, Kind, Selection, decode};
+use calico_ipam::{Known, Machine, Operation, Response, Step};
+use calico_linux::sysctl::Sysctl;
+use calico_store::{Atomicity, CommitError, Store};
+use futures::future::{BoxFuture, try_join_all};
+use smol_str::SmolStr;
+use tokio::sync::Mutex;
+
+use crate::error::{CniError, Code};
+
+/// Tells when an endpoint's policy and routes are in the kernel.
+pub trait Live: Send + Sync {
+    /// Waits until the workload endpoint (orchestrator, workload, endpoint) is live; false when `patience` ran out.
+    fn wait_live(&self, endpoint: [SmolStr; 3], patience: Duration) -> BoxFuture<'_, bool>;
+}
+
+/// Where and as whom verbs are carried out. One per agent; one per process in direct mode.
+pub struct Context {
+    /// The datastore.
+    pub store: Arc<dyn Store>,
+    /// This node's name.
+    pub node: SmolStr,
+    /// Workload interfaces begin with this (the first of Felix's `InterfacePrefix`).
+    pub interface_prefix: SmolStr,
+    /// Who knows when endpoints are live.
+    pub live: Arc<dyn Live>,
+    /// How long ADD waits for that if the configuration says nothing; `None`: not at all.
+    pub patience: Option<Duration>,
+    /// Kernel parameters.
+    pub sysctl: Sysctl,
+    /// What IPAM knew last: good enough for most assignments. Its lock also orders IPAM operations of this process, so
+    /// that tens of ADDs at once do not fight for one block by compare-and-swap.
+    pub known: Mutex<Known>,
+}
+
+impl Context {
+    /// Runs one IPAM operation over the datastore. The outer error is the datastore's, the inner one IPAM's.
+    pub async fn ipam<O: Operation>(&self, operation: O) -> Result<Result<O::Outcome, O::Error>, CniError> {
+        let mut known = self.known.lock().await;
+        let mut machine = Machine::new(operation, std::mem::take(&mut *known));
+        let result = loop {
+            let response = match machine.step() {
+                Step::Read { keys, selections } => self.read(keys, selections).await?,
+                Step::Commit(writes) => self.commit(&writes).await?,
+                Step::Done(result) => break result,
+            };
+            machine.feed(response);
+        };
+        *known = machine.into_known();
+        Ok(result)
+    }
+
+    async fn read(&self, keys: Vec<Key>, selections: Vec<Selection>) -> Result<Response, CniError> {
+        let entries = try_join_all(keys.into_iter().map(|key| async {
+            let entry = self.get(&key).await?;
+            Ok::<_, CniError>((key, entry))
+        }));
+        let listings = try_join_all(selections.into_iter().map(|selection| async {
+            let listing = self.store.list(&selection).await.map_err(|e| unavailable(&e))?;
+            Ok::<_, CniError>((selection, listing.entries))
+        }));
+        let (entries, listings) = tokio::try_join!(entries, listings)?;
+        Ok(Response::Read { entries, listings })
+    }
+
+    async fn commit(&self, writes: &[calico_api::Write]) -> Result<Response, CniError> {
+        debug_assert_eq!(
+            self.store.atomicity(),
+            Atomicity::Atomic,
+            "a sequential store must say what it applied"
+        );
+        match self.store.commit(writes).await {
+            Ok(committed) => Ok(Response::Committed(committed.revisions)),
+            Err(CommitError::Conflict { index, key: _, current }) => {
+                Ok(Response::Conflict { index, current: current.map(|e| *e), applied: Vec::new() })
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Reads one entry.
+    pub async fn get(&self, key: &Key) -> Result<Option<Entry>, CniError> {
+        self.store.get(key).await.map_err(|e| unavailable(&e))
+    }
+
+    /// Fails while an operator has locked the datastore, or nobody has set the cluster up (spec 5 §1.5).
+    pub async fn check_ready(&self) -> Result<(), CniError> {
+        let key = Key::resource(Kind::ClusterInformation, "", "default");
+        let entry = self.get(&key).await?.ok_or_else(|| {
+            CniError::new(
+                Code::TryAgainLater,
+                "the cluster is not set up yet",
+                "there is no ClusterInformation \"default\"; is calico node running?",
+            )
+        })?;
+        let information = decode::<ClusterInformationSpec>(&entry)
+            .map_err(|e| CniError::generic("cannot read ClusterInformation", e))?;
+        if information.spec.datastore_ready == Some(true) {
+            return Ok(());
+        }
+        let details = "datastoreReady is not true; `calicoctl datastore migrate unlock` sets it";
+        Err(CniError::new(Code::TryAgainLater, "Calico is currently not ready to process requests", details))
+    }
+}
+
+/// The datastore did not do what it was asked: the runtime may try again.
+pub fn unavailable(error: &dyn std::error::Error) -> CniError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    CniError::new(Code::TryAgainLater, "the datastore failed", text)
+}

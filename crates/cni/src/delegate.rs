@@ -1,0 +1,84 @@
+//! Another IPAM plugin, run as the specification says: found on CNI_PATH, same environment, same configuration.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use calico_net::Cidr;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::arguments::Arguments;
+use crate::attach::{Addresses, default_routes};
+use crate::error::{CniError, Code};
+use crate::netconf::NetConf;
+use crate::result::AddResult;
+
+/// Asks the configured plugin for addresses.
+pub async fn add(conf: &NetConf, arguments: &Arguments) -> Result<Addresses, CniError> {
+    let answer = run(conf, arguments, "ADD").await?;
+    let answer: Value = serde_json::from_slice(&answer)
+        .map_err(|e| CniError::generic(format!("cannot read the answer of {}", conf.ipam.plugin), e))?;
+    let result = AddResult::from_json(&answer)
+        .filter(|r| !r.ips.is_empty())
+        .ok_or_else(|| CniError::generic(format!("{} gave no address", conf.ipam.plugin), &answer))?;
+    let mut routes: Vec<Cidr> = result.routes.iter().filter_map(|r| r.dst.parse().ok()).collect();
+    if routes.is_empty() || conf.include_default_routes {
+        routes.splice(0..0, default_routes());
+        routes.dedup();
+    }
+    let addresses = result.ips.iter().map(|ip| ip.address).collect();
+    Ok(Addresses { addresses, routes, dns: None })
+}
+
+/// Gives the addresses back.
+pub async fn del(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    run(conf, arguments, "DEL").await.map(drop)
+}
+
+/// Verifies that the plugin still has them.
+pub async fn check(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    run(conf, arguments, "CHECK").await.map(drop)
+}
+
+async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
+    let plugin = &conf.ipam.plugin;
+    if plugin.is_empty() || plugin.contains('/') {
+        let details =
+            format!("ipam.type is {plugin:?}; it must name a plugin such as calico-ipam or host-local");
+        return Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details));
+    }
+    let program = std::env::split_paths(&arguments.path)
+        .map(|dir| dir.join(plugin))
+        .find(|p: &PathBuf| p.is_file())
+        .ok_or_else(|| {
+            let details = format!("{plugin:?} is in no directory of CNI_PATH {:?}", arguments.path);
+            CniError::new(Code::InvalidConfiguration, "IPAM plugin not found", details)
+        })?;
+    let failed = |e: std::io::Error| CniError::new(Code::Io, format!("cannot run {plugin}"), e);
+    let mut child = Command::new(program)
+        .env_clear()
+        .env("CNI_COMMAND", verb)
+        .env("CNI_CONTAINERID", &arguments.container_id)
+        .env("CNI_NETNS", &arguments.netns)
+        .env("CNI_IFNAME", &arguments.ifname)
+        .env("CNI_PATH", &arguments.path)
+        // Plugins refuse keys of CNI_ARGS that they do not know unless told not to.
+        .env("CNI_ARGS", format!("IgnoreUnknown=1;{}", arguments.args))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(conf.raw.to_string().as_bytes()).await.map_err(failed)?;
+    }
+    let output = child.wait_with_output().await.map_err(failed)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(serde_json::from_slice::<CniError>(&output.stdout).unwrap_or_else(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        CniError::generic(format!("{plugin} failed"), format!("{}: {}", output.status, said.trim()))
+    }))
+}

@@ -1,0 +1,192 @@
+//! The plugin process: environment and standard input in, one JSON document and an exit code out.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use calico_api::status_file;
+use calico_store::config::Settings;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use smol_str::SmolStr;
+
+use crate::arguments::{Arguments, Verb};
+use crate::client::{self, CallError};
+use crate::context::{Context, Live};
+use crate::error::{CniError, Code};
+use crate::netconf::NetConf;
+use crate::node_name::read_node_name;
+use crate::request::{PROTOCOL, Plugin, Request, Response};
+use crate::version::SpecVersion;
+use crate::{spool, work};
+
+/// How long ADD and CHECK wait for an agent that does not listen: long enough for its restart.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a DEL waits before it goes to the spool: a running agent accepts at once.
+const DEL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the agent may take for its answer (spec 5 §2.1: IPAM alone may take 90 s).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
+/// Where Felix writes one file for each endpoint that is live.
+const STATUS_PREFIX: &str = "/var/run/calico";
+
+/// Runs as a plugin. `input` is standard input, whole; the document to print comes back with the exit code.
+pub fn main(plugin: Plugin, lookup: impl Fn(&str) -> Option<String>, input: &[u8]) -> (String, ExitCode) {
+    let mut version = SpecVersion::LATEST;
+    match run(plugin, &lookup, input, &mut version) {
+        Ok(None) => (String::new(), ExitCode::SUCCESS),
+        Ok(Some(document)) => (document.to_string(), ExitCode::SUCCESS),
+        Err(error) => (error.to_json(version), ExitCode::FAILURE),
+    }
+}
+
+fn run(
+    plugin: Plugin,
+    lookup: &impl Fn(&str) -> Option<String>,
+    input: &[u8],
+    version: &mut SpecVersion,
+) -> Result<Option<Value>, CniError> {
+    let arguments = Arguments::parse(lookup)?;
+    if arguments.verb == Verb::Version {
+        let supported: Vec<&str> = SpecVersion::ALL.iter().map(|v| v.as_str()).collect();
+        // The answer is in the version that was asked in, if it is one of ours.
+        let asked = serde_json::from_slice::<Value>(input).ok();
+        let asked = asked.as_ref().and_then(|v| v["cniVersion"].as_str()).filter(|v| supported.contains(v));
+        let answer = asked.unwrap_or(SpecVersion::LATEST.as_str());
+        return Ok(Some(json!({"cniVersion": answer, "supportedVersions": supported})));
+    }
+    let (conf, asked) = NetConf::parse(input)?;
+    *version = asked;
+    check_verb(arguments.verb, asked)?;
+    let request = Request { protocol: PROTOCOL, plugin, arguments, netconf: conf.raw.clone() };
+    let netns = open_netns(&request.arguments)?;
+    if conf.agent_socket.is_empty() {
+        direct(lookup, &conf, request, netns)
+    } else {
+        ask(&conf, &request, netns)
+    }
+}
+
+fn check_verb(verb: Verb, version: SpecVersion) -> Result<(), CniError> {
+    let since = match verb {
+        Verb::Check => SpecVersion::V0_4_0,
+        Verb::Gc | Verb::Status => SpecVersion::V1_1_0,
+        Verb::Add | Verb::Del | Verb::Version => return Ok(()),
+    };
+    if version >= since {
+        return Ok(());
+    }
+    let details = format!("{verb:?} exists since CNI {since}; the configuration says {version}");
+    Err(CniError::new(Code::IncompatibleVersion, "incompatible CNI version", details))
+}
+
+/// Opens the container's namespace. For DEL one that is gone is as good as cleaned up.
+fn open_netns(arguments: &Arguments) -> Result<Option<OwnedFd>, CniError> {
+    if arguments.netns.is_empty() {
+        return Ok(None);
+    }
+    match File::open(&arguments.netns) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(_) if arguments.verb == Verb::Del => Ok(None),
+        Err(error) => {
+            let details = format!("CNI_NETNS is {:?}: {error}", arguments.netns);
+            Err(CniError::new(Code::InvalidEnvironment, "cannot open the network namespace", details))
+        }
+    }
+}
+
+/// Through the agent.
+fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Option<Value>, CniError> {
+    let verb = request.arguments.verb;
+    let connect = if verb == Verb::Del { DEL_PATIENCE } else { CONNECT_PATIENCE };
+    let socket = Path::new(&conf.agent_socket);
+    match client::call(socket, request, netns.as_ref().map(AsFd::as_fd), connect, ANSWER_PATIENCE) {
+        Ok(Response::Done(document)) => Ok(document),
+        Ok(Response::Failed(error)) => Err(error),
+        Err(error @ (CallError::Absent { .. } | CallError::Broken(_))) if verb == Verb::Del => {
+            tracing::warn!(%error, "DEL goes to the spool");
+            let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            spool::write(Path::new(spool::SPOOL), request, stamp)
+                .map(|_| None)
+                .map_err(|e| CniError::new(Code::Io, "cannot spool the DEL", e))
+        }
+        Err(error) => Err(CniError::new(Code::TryAgainLater, "the agent did not answer", error)),
+    }
+}
+
+/// Without an agent: the same work in this process.
+fn direct(
+    lookup: &impl Fn(&str) -> Option<String>,
+    conf: &NetConf,
+    request: Request,
+    netns: Option<OwnedFd>,
+) -> Result<Option<Value>, CniError> {
+    let node = read_node_name(conf)?;
+    let raw = |field: &str| conf.raw.get(field).and_then(Value::as_str).map(str::to_owned);
+    let settings = Settings::from_netconf(&raw).or(Settings::from_environment(&|name| lookup(name)));
+    let config = settings
+        .resolve()
+        .map_err(|e| CniError::new(Code::InvalidConfiguration, "invalid datastore configuration", e))?;
+    let prefix = lookup("FELIX_INTERFACEPREFIX");
+    let prefix =
+        prefix.as_deref().and_then(|p| p.split(',').next()).filter(|p| !p.is_empty()).unwrap_or("cali");
+    let status_dir = conf
+        .endpoint_status_dir
+        .as_ref()
+        .map_or_else(|| Path::new(STATUS_PREFIX).join(status_file::DIRECTORY), PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CniError::new(Code::Io, "cannot start", e))?;
+    runtime.block_on(async {
+        let _order = lock_host();
+        let store = calico_store_etcd::connect(&config)
+            .await
+            .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
+        let context = Context {
+            store,
+            node,
+            interface_prefix: SmolStr::new(prefix),
+            live: Arc::new(StatusFiles { dir: status_dir }),
+            patience: None,
+            sysctl: calico_linux::sysctl::Sysctl::default(),
+            known: tokio::sync::Mutex::default(),
+        };
+        work::perform(&context, request, netns).await
+    })
+}
+
+/// The host-wide order of IPAM work, best effort as Calico's (spec 5 §2.1): held until the file is dropped.
+fn lock_host() -> Option<File> {
+    let path = Path::new("/var/run/calico/ipam.lock");
+    std::fs::create_dir_all(path.parent()?).ok()?;
+    let file = File::create(path).ok()?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).ok()?;
+    Some(file)
+}
+
+/// Endpoints that are live, by the files that the agent writes (spec 5 §1.12).
+struct StatusFiles {
+    dir: PathBuf,
+}
+
+impl Live for StatusFiles {
+    fn wait_live(&self, endpoint: [SmolStr; 3], patience: Duration) -> BoxFuture<'_, bool> {
+        let file = self.dir.join(status_file::name(&endpoint[0], &endpoint[1], &endpoint[2]));
+        async move {
+            let appears = async {
+                while !file.exists() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(patience, appears).await.is_ok()
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The plugin process without a datastore: versions, wrong input, an absent agent.
+
+use super::*;
+
+fn run_plugin(pairs: &[(&str, &str)], input: &str) -> (Value, bool) {
+    let lookup = |name: &str| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+    let (document, code) = main(Plugin::Network, lookup, input.as_bytes());
+    let value =
+        if document.is_empty() { Value::Null } else { serde_json::from_str(&document).expect("JSON") };
+    (value, code == ExitCode::SUCCESS)
+}
+
+const ADD: [(&str, &str); 4] = [
+    ("CNI_COMMAND", "ADD"),
+    ("CNI_CONTAINERID", "c1"),
+    ("CNI_IFNAME", "eth0"),
+    ("CNI_NETNS", "/proc/self/ns/net"),
+];
+
+#[test]
+fn version_lists_all_and_echoes_the_one_asked_in() {
+    for (input, expected) in
+        [("{\"cniVersion\":\"0.4.0\"}", "0.4.0"), ("", "1.1.0"), ("{\"cniVersion\":\"9\"}", "1.1.0")]
+    {
+        let (answer, ok) = run_plugin(&[("CNI_COMMAND", "VERSION")], input);
+        assert!(ok);
+        assert_eq!(answer["cniVersion"], expected);
+        assert_eq!(answer["supportedVersions"].as_array().map(Vec::len), Some(7));
+    }
+}
+
+#[test]
+fn errors_are_cni_json_in_the_asked_version() {
+    for (verb, input, code) in [
+        ("CHECK", r#"{"cniVersion":"0.3.1","name":"n"}"#, 1),
+        ("STATUS", r#"{"cniVersion":"1.0.0","name":"n"}"#, 1),
+        ("ADD", r#"{"cniVersion":"0.3.1","name":"n/"}"#, 7),
+        ("ADD", r#"{"cniVersion":"7.0.0","name":"n"}"#, 1),
+        ("ADD", "nonsense", 6),
+        ("NONE", "{}", 4),
+    ] {
+        let pairs: Vec<_> = ADD[1..].iter().copied().chain([("CNI_COMMAND", verb)]).collect();
+        let (answer, ok) = run_plugin(&pairs, input);
+        assert!(!ok, "{verb} {input}");
+        assert_eq!(answer["code"], code, "{verb} {input}: {answer}");
+        assert!(answer["cniVersion"].is_string() && answer["msg"].is_string(), "{answer}");
+    }
+    let (answer, _) = run_plugin(&ADD, r#"{"cniVersion":"0.3.1","name":"n","mtu":1}"#);
+    assert_eq!(answer["cniVersion"], "1.1.0", "the version is known only once the configuration is valid");
+}
+
+#[test]
+fn a_missing_namespace_is_named() {
+    let pairs = [ADD[0], ADD[1], ADD[2], ("CNI_NETNS", "/nonexistent/netns")];
+    let (answer, ok) = run_plugin(&pairs, r#"{"cniVersion":"1.0.0","name":"n"}"#);
+    assert!(
+        !ok && answer["code"] == 4 && answer["details"].to_string().contains("/nonexistent/netns"),
+        "{answer}"
+    );
+}
