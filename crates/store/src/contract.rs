@@ -108,6 +108,12 @@ pub async fn check_round_trip(store: &dyn Store, pairs: &[(Key, Bytes)]) {
     }
 }
 
+/// Reads reference data: a key line, a value line, a blank line; `#` begins a comment.
+pub fn parse_pairs(text: &str) -> Vec<(Key, Bytes)> {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    lines.chunks(2).map(|pair| (Key::parse(pair[0]).unwrap(), Bytes::from(pair[1].to_owned()))).collect()
+}
+
 /// Selections that together hold every key that can be listed.
 fn everything() -> Vec<Selection> {
     let mut all: Vec<Selection> = Kind::ALL.iter().map(|kind| Selection::all(*kind)).collect();

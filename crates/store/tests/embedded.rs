@@ -1,11 +1,15 @@
 //! The contract on the embedded store, and the round trip of the reference data.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test: it reads its own environment and files, and stops at the first surprise"
+)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use calico_api::Key;
 use calico_store::contract::{self, Subject};
 use calico_store::{EmbeddedStore, Store};
 
@@ -52,9 +56,7 @@ async fn reference_data_survives() {
         println!("skipped: no ../shared");
         return;
     };
-    let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
-    let pairs: Vec<(Key, Bytes)> =
-        lines.chunks(2).map(|p| (Key::parse(p[0]).unwrap(), Bytes::from(p[1].to_owned()))).collect();
+    let pairs = contract::parse_pairs(&text);
     assert!(pairs.len() > 50);
     contract::check_round_trip(&*Files::new().fresh().await, &pairs).await;
 }

@@ -1,10 +1,14 @@
 //! Cases about commits: expectations, atomicity, time to live.
 
-use calico_api::Expect;
+use std::time::Duration;
 
-use super::*;
+use bytes::Bytes;
+use calico_api::{Entry, Expect, Key, Revision, Selection, Write};
+
+use super::{Subject, json, next_change, policies, policy, write};
 use crate::error::CommitError;
-use crate::store::{Atomicity, MAX_WRITES};
+use crate::store::{Atomicity, MAX_WRITES, Store};
+use crate::watch::WatchEvent;
 
 /// The failing step, and what is there instead.
 async fn conflict(store: &dyn Store, writes: &[Write]) -> (usize, Option<Entry>) {

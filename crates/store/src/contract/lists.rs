@@ -1,9 +1,11 @@
 //! Cases about lists: exactly what the selection holds, as one snapshot.
 
 use calico_api::key::AffinityOwner;
+use calico_api::{Key, Kind, Selection, Write};
 use calico_net::{Cidr, Family};
 
-use super::*;
+use super::{Subject, json, policies, policy};
+use crate::store::Store;
 
 /// Puts keys, each with its own text as value.
 async fn fill(store: &dyn Store, keys: &[Key]) {

@@ -1,7 +1,13 @@
 //! Cases about the syncer on a real store.
 
-use super::*;
-use crate::syncer::SyncerOptions;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use calico_api::{Expect, Key, Kind, Selection, Write};
+
+use super::{Choices, Subject, follow_until, json, policies, policy, state};
+use crate::store::Store;
+use crate::syncer::{Syncer, SyncerOptions};
 
 const QUICK: SyncerOptions = SyncerOptions {
     min_resync_interval: Duration::from_millis(5),
@@ -23,7 +29,7 @@ async fn churn(store: &dyn Store, choices: &mut Choices, steps: usize) {
         };
         let (a, b) = (key(step as u64 % 10), key(10 + step as u64 % 7));
         let first = match choices.below(4) {
-            0 => Write::Delete { key: a, expect: calico_api::Expect::Any },
+            0 => Write::Delete { key: a, expect: Expect::Any },
             _ => Write::put(a, json(&step.to_string())),
         };
         let mut writes = vec![first];

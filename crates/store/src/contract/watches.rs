@@ -1,9 +1,11 @@
 //! Cases about watches: every event once, in order, from anywhere in the history that is left.
 
-use calico_api::Expect;
+use calico_api::{Entry, Expect, Key, Kind, Revision, Selection, Write};
 
-use super::*;
+use super::{Choices, Subject, json, next_change, policies, policy, within, write};
 use crate::error::WatchError;
+use crate::store::Store;
+use crate::watch::{Watch, WatchEvent};
 
 /// What a series of writes must look like to a watch.
 async fn write_series(store: &dyn Store, n: usize) -> Vec<WatchEvent> {
