@@ -31,7 +31,7 @@ pub fn workload(workload: &Workload, config: &Config) -> Fragment {
         fragment.inet.add_chain(body);
     }
     if !allowed_sources.is_empty() {
-        let body = source_exceptions(allowed_sources, config, &mut fragment);
+        let body = source_exceptions(allowed_sources, &mut fragment);
         fragment.inet.elements.push(dispatch(chain::RPF_SKIP, interface, &body.name));
         fragment.inet.add_chain(body);
     }
@@ -180,7 +180,7 @@ pub(crate) fn profile_rules(profiles: &[SmolStr], direction: Direction, config: 
 }
 
 /// Sources that an endpoint may use although no route leads back to it.
-fn source_exceptions(nets: &[calico_net::Cidr], config: &Config, fragment: &mut Fragment) -> Chain {
+fn source_exceptions(nets: &[calico_net::Cidr], fragment: &mut Fragment) -> Chain {
     let mut rules = Vec::new();
     for family in Family::ALL {
         if let Some((matched, set)) = sets::match_nets(End::Source, nets, family, false) {
@@ -188,7 +188,7 @@ fn source_exceptions(nets: &[calico_net::Cidr], config: &Config, fragment: &mut 
             rules.push(Rule::new([Match::Family(family), matched], [Action::Return]));
         }
     }
-    rules.push(crate::statics::reverse_path_drop(config));
+    rules.push(crate::statics::reverse_path_drop());
     shared("cali-sp-", rules)
 }
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod endpoint;
 pub mod eval;
 pub mod fragment;
+pub mod graph;
 pub mod host;
 pub mod interval;
 pub mod ir;
@@ -25,6 +26,9 @@ pub mod policy;
 pub mod render;
 pub mod sets;
 pub mod statics;
+
+#[cfg(test)]
+mod world;
 
 pub use config::Config;
 pub use endpoint::workload;

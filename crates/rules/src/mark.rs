@@ -1,7 +1,5 @@
 //! The packet-mark bits that rules talk to one another with, cut from the operator's mask.
 
-use std::fmt;
-
 /// The bits of the packet mark that are ours. Each of them means one thing everywhere and is never reused, since rules
 /// of two hooks may belong to two transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,22 +23,14 @@ pub struct MarkBits {
 }
 
 /// The mask has too few bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mark mask {mask:#x} has {} bits set; {needed} are needed", mask.count_ones())]
 pub struct MarkError {
     /// The mask.
     pub mask: u32,
     /// How many bits are needed.
     pub needed: u32,
 }
-
-impl fmt::Display for MarkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MarkError { mask, needed } = self;
-        write!(f, "mark mask {mask:#x} has {} bits set; {needed} are needed", mask.count_ones())
-    }
-}
-
-impl std::error::Error for MarkError {}
 
 impl MarkBits {
     /// Calico's default mask.

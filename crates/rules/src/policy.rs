@@ -169,7 +169,9 @@ fn add_rule(
         for alternatives in any {
             written = written
                 .into_iter()
-                .flat_map(|m| alternatives.iter().map(move |a| [m.as_slice(), &[a.clone()]].concat()))
+                .flat_map(|m| {
+                    alternatives.iter().map(move |a| [m.as_slice(), std::slice::from_ref(a)].concat())
+                })
                 .collect();
         }
         out.extend(written.into_iter().map(act));

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Priorities and the order of decisions are spec 3 §6.4 and §6.5. A packet that policy allowed carries the accept mark
-//! from one hook to the next. No more than [`DEPTH_MAX`] chains nest; the kernel refuses sixteen.
+//! from one hook to the next. No more than
+//! [`crate::graph::DEPTH_MAX`] chains nest; the kernel refuses sixteen.
 
 use calico_net::{Cidr, Family, PortRange, Protocol};
 use smol_str::SmolStr;
@@ -25,9 +26,6 @@ use crate::sets;
 mod filter;
 mod nat;
 mod raw;
-
-/// Jumps and gotos that may nest, base chain excluded.
-pub const DEPTH_MAX: usize = 12;
 
 /// The chains, maps and sets that depend on configuration only. With [`crate::host_dispatch`] (always) and the
 /// fragments of policies, profiles and endpoints this is the whole of both tables.
@@ -123,7 +121,7 @@ fn vxlan(config: &Config) -> Match {
 }
 
 /// Drops a packet whose source is not routed back to where it came from.
-pub(crate) fn reverse_path_drop(_config: &Config) -> Rule {
+pub(crate) fn reverse_path_drop() -> Rule {
     Rule::new([Match::ReversePathFails], [Action::Drop])
         .counted()
         .comment("The source does not belong to this interface")

@@ -115,12 +115,11 @@ impl Conditions {
     /// `None` if no address of the family can match.
     fn add_nets(&mut self, end: End, side: &Side, family: Family, part: &mut Part) -> Option<()> {
         for (nets, invert) in [(&side.nets, false), (&side.not_nets, true)] {
+            let everything = |m: &Match| matches!(m, Match::Net { net, .. } if net.prefix_len() == 0);
             match sets::match_nets(end, nets, family, invert) {
-                Some((Match::Net { net, .. }, None)) if net.prefix_len() == 0 => {
-                    if invert {
-                        return None;
-                    }
-                }
+                // Everything of the family: no condition, or one that nothing meets.
+                Some((matched, _)) if everything(&matched) && invert => return None,
+                Some((matched, _)) if everything(&matched) => {}
                 Some((matched, set)) => {
                     set.into_iter().for_each(|s| part.add_set(s));
                     self.all.push(matched);

@@ -29,6 +29,7 @@ enum Kind {
     V4,
     V6,
     Port,
+    IcmpType,
     CtState,
     CtStatus,
     ReversePath,
@@ -38,22 +39,26 @@ enum Kind {
 
 /// Terms by register, in the order loaded.
 #[derive(Default)]
-struct Registers(Vec<(Reg, Term)>);
+struct Registers {
+    terms: Vec<(Reg, Term)>,
+    /// The rule is about this ICMP: its header starts with type and code, not with ports.
+    icmp: Option<&'static str>,
+}
 
 impl Registers {
     fn load(&mut self, reg: Reg, text: impl Into<String>, kind: Kind) {
-        self.0.retain(|(r, _)| *r != reg);
-        self.0.push((reg, Term { text: text.into(), kind }));
+        self.terms.retain(|(r, _)| *r != reg);
+        self.terms.push((reg, Term { text: text.into(), kind }));
     }
 
     fn get(&self, reg: Reg) -> Term {
-        let found = self.0.iter().find(|(r, _)| *r == reg);
+        let found = self.terms.iter().find(|(r, _)| *r == reg);
         found.map_or(Term { text: format!("reg{}", reg.0), kind: Kind::Raw }, |(_, t)| t.clone())
     }
 
     /// The key that starts at a register: all that was loaded behind it, concatenated.
     fn key(&self, reg: Reg) -> String {
-        let mut parts: Vec<_> = self.0.iter().filter(|(r, _)| *r >= reg).collect();
+        let mut parts: Vec<_> = self.terms.iter().filter(|(r, _)| *r >= reg).collect();
         parts.sort_by_key(|(r, _)| *r);
         parts.iter().map(|(_, t)| t.text.as_str()).collect::<Vec<_>>().join(" . ")
     }
@@ -113,6 +118,7 @@ fn constant(kind: Kind, data: &[u8]) -> String {
         Kind::V4 => v4(data),
         Kind::V6 => v6(data),
         Kind::Port => port(data).to_string(),
+        Kind::IcmpType => data.first().copied().unwrap_or(0).to_string(),
         Kind::CtState | Kind::CtStatus => format!("{:#x}", host_order(data)),
         Kind::ReversePath => "missing".to_owned(),
         Kind::AddressType if host_order(data) == 2 => "local".to_owned(),
@@ -198,21 +204,27 @@ fn statement(expr: &Expr, registers: &mut Registers) -> Option<String> {
             };
             // A load into the first register starts a new key.
             if *dreg == Reg(0) {
-                registers.0.clear();
+                registers.terms.clear();
             }
             registers.load(*dreg, text, kind);
             None
         }
         Expr::Payload { base, offset, len, dreg } => {
             if *dreg == Reg(0) {
-                registers.0.clear();
+                registers.terms.clear();
             }
-            let (text, kind) = payload(*base, *offset, *len);
+            let (text, kind) = match registers.icmp {
+                Some(icmp) if *base == PayloadBase::Transport => match len {
+                    1 => (format!("{icmp} type"), Kind::IcmpType),
+                    _ => (format!("@th,{},{}", offset * 8, len * 8), Kind::Raw),
+                },
+                _ => payload(*base, *offset, *len),
+            };
             registers.load(*dreg, text, kind);
             None
         }
         Expr::Ct { key, dreg } => {
-            registers.0.clear();
+            registers.terms.clear();
             match key {
                 CtKey::State => registers.load(*dreg, "ct state", Kind::CtState),
                 CtKey::Status => registers.load(*dreg, "ct status", Kind::CtStatus),
@@ -220,7 +232,7 @@ fn statement(expr: &Expr, registers: &mut Registers) -> Option<String> {
             None
         }
         Expr::Fib { lookup, dreg } => {
-            registers.0.clear();
+            registers.terms.clear();
             match lookup {
                 Fib::ReversePath => registers.load(*dreg, "fib saddr . mark . iif oif", Kind::ReversePath),
                 Fib::DestinationType => registers.load(*dreg, "fib daddr type", Kind::AddressType),
@@ -242,6 +254,13 @@ fn statement(expr: &Expr, registers: &mut Registers) -> Option<String> {
         }
         Expr::Cmp { op, sreg, data } => {
             let Term { text, kind } = registers.get(*sreg);
+            if kind == Kind::Protocol && *op == CmpOp::Eq {
+                registers.icmp = match data[..] {
+                    [1] => Some("icmp"),
+                    [58] => Some("icmpv6"),
+                    _ => None,
+                };
+            }
             Some(match (kind, op) {
                 (Kind::CtState | Kind::CtStatus, CmpOp::Neq) => text,
                 _ => {

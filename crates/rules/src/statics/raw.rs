@@ -32,12 +32,12 @@ pub(super) fn add(part: &mut Part, config: &Config) {
     rules.push(Rule::new([accepted(config)], [Action::Accept]).comment("Untracked policy allowed it"));
     part.add_chain(base("raw-OUTPUT", Hook::Output, RAW, ChainType::Filter, rules));
 
-    part.add_chain(Chain::regular(chain::RPF, source_check(config)));
+    part.add_chain(Chain::regular(chain::RPF, source_check()));
 }
 
 /// IPv6 neighbours talk by link-local addresses, and before they have one by none (RFC 4861, RFC 4862): those belong to
 /// every interface, are never routed onward, and need not be found in a routing table.
-fn source_check(config: &Config) -> Vec<Rule> {
+fn source_check() -> Vec<Rule> {
     let icmpv6 = || Match::Protocol { protocol: calico_net::Protocol::ICMPV6, invert: false };
     let source = |net: Cidr| Match::Net { end: End::Source, net, invert: false };
     let any_v6 = Cidr::everything(Family::V6).addr();
@@ -47,6 +47,6 @@ fn source_check(config: &Config) -> Vec<Rule> {
     }
     rules.push(Rule::new([source(Cidr::host(any_v6)), icmpv6()], [Action::Return]));
     rules.push(Rule::new([], [Action::GotoByInInterface { map: SmolStr::new_static(chain::RPF_SKIP) }]));
-    rules.push(reverse_path_drop(config));
+    rules.push(reverse_path_drop());
     rules
 }

@@ -9,7 +9,9 @@ use proptest::sample::{select, subsequence};
 
 use super::naive::Members;
 use crate::eval::{Header, Packet};
-use crate::ir::ct;
+use crate::fragment::Set;
+use crate::ir::{End, IcmpType, Interface, Match, Transport, ct};
+use crate::sets;
 
 pub(super) const V4: [&str; 6] =
     ["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.1.0.1", "192.168.0.1", "255.255.255.255"];
@@ -172,4 +174,83 @@ pub(super) fn packet() -> impl Strategy<Value = Packet> {
                 }
             },
         )
+}
+
+/// Sets that [`ir_match`] names besides the IP sets'.
+pub(super) fn constant_sets() -> Vec<Set> {
+    let nets: Vec<Cidr> = NETS.iter().skip(3).take(4).map(|n| n.parse().unwrap()).collect();
+    let ports: Vec<PortRange> = PORTS.iter().map(|p| PortRange::single(*p)).take(3).collect();
+    let mut sets: Vec<Set> = Vec::new();
+    sets.extend(sets::match_nets(End::Source, &nets, Family::V4, false).and_then(|(_, set)| set));
+    sets.extend(sets::match_ports(End::Source, Transport::Any, &ports, false).and_then(|(_, set)| set));
+    sets.extend(sets::protocol_ports([(Protocol::TCP, 80), (Protocol::UDP, 0)]));
+    sets
+}
+
+pub(super) fn ir_match() -> impl Strategy<Value = Match> {
+    let [net_set, port_set, failsafe_set] =
+        <[Set; 3]>::try_from(constant_sets()).expect("three sets").map(|s| s.name);
+    let end = || select(&[End::Source, End::Destination][..]);
+    let family = || select(&Family::ALL[..]);
+    let transport = || select(&[Transport::Tcp, Transport::Udp, Transport::Sctp, Transport::Any][..]);
+    let interface = || {
+        prop_oneof![
+            select(&["cali1", "eth0", "lo"][..]).prop_map(|n| Interface::Is(n.into())),
+            select(&["cali", "eth", "cali1"][..]).prop_map(|n| Interface::StartsWith(n.into())),
+        ]
+    };
+    let icmp = (select(&[0u8, 8, 128][..]), prop::option::of(0u8..2))
+        .prop_map(|(icmp_type, code)| IcmpType { icmp_type, code });
+    let net = select(&NETS[..]).prop_map(|n| n.parse::<Cidr>().unwrap());
+    prop_oneof![
+        family().prop_map(Match::Family),
+        (protocol(), any::<bool>()).prop_map(|(protocol, invert)| Match::Protocol { protocol, invert }),
+        (family(), icmp, any::<bool>()).prop_map(|(family, icmp, invert)| Match::Icmp {
+            family,
+            icmp,
+            invert
+        }),
+        (end(), net, any::<bool>()).prop_map(|(end, net, invert)| Match::Net { end, net, invert }),
+        (end(), family(), select(&NET_SETS[..]), any::<bool>(), any::<bool>()).prop_map(
+            |(end, family, id, nets, invert)| {
+                let set = if nets { sets::nets_name(family, id) } else { sets::exact_name(family, id) };
+                Match::InSet { end, family, set, invert }
+            }
+        ),
+        (end(), any::<bool>()).prop_map(move |(end, invert)| Match::InSet {
+            end,
+            family: Family::V4,
+            set: net_set.clone(),
+            invert
+        }),
+        (end(), transport(), port_range(), any::<bool>())
+            .prop_map(|(end, transport, range, invert)| Match::Port { end, transport, range, invert }),
+        (end(), transport(), any::<bool>()).prop_map(move |(end, transport, invert)| Match::PortInSet {
+            end,
+            transport,
+            set: port_set.clone(),
+            invert
+        }),
+        end().prop_map(move |end| Match::ProtocolPortInSet { end, set: failsafe_set.clone() }),
+        (end(), family(), transport(), select(&PORT_SETS[..]), any::<bool>()).prop_map(
+            |(end, family, transport, id, invert)| Match::AddrPortInSet {
+                end,
+                family,
+                transport,
+                set: sets::exact_name(family, id),
+                invert
+            }
+        ),
+        (0u32..128).prop_map(Match::CtState),
+        Just(Match::Dnatted),
+        (interface(), any::<bool>()).prop_map(|(interface, invert)| Match::InInterface { interface, invert }),
+        (interface(), any::<bool>())
+            .prop_map(|(interface, invert)| Match::OutInterface { interface, invert }),
+        (any::<u32>(), any::<u32>(), any::<bool>()).prop_map(|(mask, value, invert)| Match::Mark {
+            mask,
+            value: mask & value,
+            invert
+        }),
+        select(&[Match::ReversePathFails, Match::SourceLocal, Match::DestinationLocal][..]),
+    ]
 }

@@ -105,10 +105,9 @@ fn side(side: &Side, addr: IpAddr, port: Option<u16>, packet: &Packet, members: 
             Member::Net(_) => false,
         })
     };
-    if !(side.ports.is_empty() && side.named_ports.is_empty())
-        && !side.ports.iter().any(|r| r.contains(port))
-        && !side.named_ports.iter().any(named)
-    {
+    let any_port = side.ports.is_empty() && side.named_ports.is_empty();
+    let listed = side.ports.iter().any(|r| r.contains(port)) || side.named_ports.iter().any(named);
+    if !any_port && !listed {
         return false;
     }
     !side.not_ports.iter().any(|r| r.contains(port)) && !side.not_named_ports.iter().any(named)

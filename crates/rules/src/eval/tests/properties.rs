@@ -14,9 +14,10 @@ use super::naive::{self, Decision, Members};
 use crate::config::{Config, EndpointToHost};
 use crate::eval::{Fate, Outcome, Packet, Ruleset};
 use crate::fragment::{Fragment, Part};
+use crate::ir::{Action, Chain, Rule};
 use crate::nft::{Element, Hook};
 use crate::sets::{self, Placement};
-use crate::{interval, name};
+use crate::{graph, interval, name};
 
 fn key(name: &str) -> ResourceKey {
     ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: SmolStr::default(), name: name.into() }
@@ -84,6 +85,31 @@ proptest! {
                 other => panic!("{other:?}"),
             };
             prop_assert_eq!(decision, naive::decide(&rules, &packet, &members), "{:?}", outcome.trace);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    /// Any rule that the IR can say, even those that policies never become: IR = expressions.
+    #[test]
+    fn every_rule_is_lowered_truly(
+        matches in prop::collection::vec(arbitrary::ir_match(), 1..4),
+        mark in (any::<u32>(), any::<u32>()),
+        members in arbitrary::members(),
+        packets in prop::collection::vec(arbitrary::packet(), 12),
+    ) {
+        let (mask, value) = (mark.0, mark.0 & mark.1);
+        let mut part = Part::default();
+        fill_sets(&mut part, &members);
+        part.add_set(sets::port_protocols());
+        arbitrary::constant_sets().into_iter().for_each(|s| part.add_set(s));
+        let rule = Rule::new(matches, [Action::SetMark { mask, value }, Action::Drop]);
+        part.add_chain(Chain::regular("c", vec![rule]));
+        let (ruleset, machine) = (Ruleset::new(&part), Machine::new(&part));
+        for packet in &packets {
+            agree(&ruleset, &machine, "c", packet);
         }
     }
 }
@@ -172,6 +198,8 @@ proptest! {
         };
         let mut part = world(&policies, &config).inet;
         fill_sets(&mut part, &members);
+        prop_assert_eq!(graph::dangling(&part), Default::default());
+        prop_assert!(graph::depth(&part).is_some_and(|d| d <= graph::DEPTH_MAX));
         let (ruleset, machine) = (Ruleset::new(&part), Machine::new(&part));
         for packet in &packets {
             for hook in [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting] {
