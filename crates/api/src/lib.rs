@@ -43,8 +43,8 @@ pub use bgp_configuration::{
 };
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, NextHopMode};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
-pub use document::{DocumentError, parse_documents};
 pub use codec::{DecodeError, decode, encode, merge};
+pub use document::{DocumentError, parse_documents};
 pub use felix_configuration::{FelixConfiguration, FelixConfigurationSpec};
 pub use global_network_policy::{GlobalNetworkPolicy, GlobalNetworkPolicySpec};
 pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec};
@@ -69,4 +69,6 @@ pub use rule::{
 };
 pub use tier::{Tier, TierSpec};
 pub use validate::{ValidationError, validate, validate_update};
-pub use workload_endpoint::{IpNat, NameError as EndpointNameError, WorkloadEndpoint, WorkloadEndpointSpec, WorkloadPort};
+pub use workload_endpoint::{
+    IpNat, NameError as EndpointNameError, WorkloadEndpoint, WorkloadEndpointSpec, WorkloadPort,
+};

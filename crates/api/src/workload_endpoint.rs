@@ -1,5 +1,8 @@
 //! WorkloadEndpoint: a container's or VM's interface (spec 1 §1.4).
 
+mod name;
+
+pub use name::NameError;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
