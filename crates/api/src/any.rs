@@ -7,6 +7,11 @@ use crate::codec::{self, DecodeError};
 use crate::key::{Key, Kind, ResourceKey};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::record::Entry;
+use crate::{
+    BGPConfigurationSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
+    HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec, NetworkPolicySpec,
+    NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
+};
 
 /// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +69,57 @@ impl AnyResource {
 
     /// The value to store.
     pub fn encode(&self) -> bytes::Bytes {
+        bytes::Bytes::from(serde_json::to_vec(&self.stored_json()).expect("JSON values always serialise"))
+    }
+
+    pub(crate) fn stored_json(&self) -> Value {
         let mut stored = self.clone();
         codec::apply_storage_form(stored.kind, &mut stored.metadata);
-        bytes::Bytes::from(serde_json::to_vec(&stored.to_json()).expect("JSON values always serialise"))
+        if stored.status.is_none() && stored.kind.stores_status() {
+            stored.status = Some(Value::Object(Map::new()));
+        }
+        stored.to_json()
+    }
+
+    /// The value to store when `self` replaces what `stored` holds: unlike [`AnyResource::encode`], fields of the
+    /// stored object that this version does not know stay.
+    ///
+    /// # Errors
+    /// When `stored` holds no resource of this kind.
+    pub fn merge_into(&self, stored: &Entry) -> Result<bytes::Bytes, DecodeError> {
+        codec::merge_any(stored, self)
+    }
+
+    /// The part of the resource that this version knows. Kinds without a type, and what cannot be read, stay whole.
+    pub(crate) fn understood(&self) -> AnyResource {
+        fn part<S: Spec>(resource: &AnyResource) -> AnyResource {
+            resource.typed::<S>().map_or_else(|_| resource.clone(), |typed| AnyResource::from(&typed))
+        }
+        match self.kind {
+            Kind::BGPConfiguration => part::<BGPConfigurationSpec>(self),
+            Kind::BGPPeer => part::<BGPPeerSpec>(self),
+            Kind::ClusterInformation => part::<ClusterInformationSpec>(self),
+            Kind::GlobalNetworkPolicy => part::<GlobalNetworkPolicySpec>(self),
+            Kind::GlobalNetworkSet => part::<GlobalNetworkSetSpec>(self),
+            Kind::HostEndpoint => part::<HostEndpointSpec>(self),
+            Kind::IPAMConfiguration => part::<IPAMConfigurationSpec>(self),
+            Kind::IPPool => part::<IPPoolSpec>(self),
+            Kind::IPReservation => part::<IPReservationSpec>(self),
+            Kind::NetworkPolicy => part::<NetworkPolicySpec>(self),
+            Kind::NetworkSet => part::<NetworkSetSpec>(self),
+            Kind::Node => part::<NodeSpec>(self),
+            Kind::Profile => part::<ProfileSpec>(self),
+            Kind::Tier => part::<TierSpec>(self),
+            Kind::WorkloadEndpoint => part::<WorkloadEndpointSpec>(self),
+            Kind::FelixConfiguration
+            | Kind::BGPFilter
+            | Kind::BlockAffinity
+            | Kind::CalicoNodeStatus
+            | Kind::KubeControllersConfiguration
+            | Kind::StagedGlobalNetworkPolicy
+            | Kind::StagedKubernetesNetworkPolicy
+            | Kind::StagedNetworkPolicy => self.clone(),
+        }
     }
 
     /// The object as one JSON value: kind, apiVersion, metadata, spec, status.

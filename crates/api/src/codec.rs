@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
+use crate::any::AnyResource;
 use crate::key::{Key, Kind, ResourceKey};
 use crate::meta::{Labels, Metadata, Resource, Spec};
 use crate::record::Entry;
@@ -35,6 +36,11 @@ impl DecodeError {
 }
 
 impl Kind {
+    /// Whether Calico stores a status of the kind even when it is empty.
+    pub(crate) fn stores_status(self) -> bool {
+        matches!(self, Kind::Node | Kind::Tier | Kind::KubeControllersConfiguration | Kind::CalicoNodeStatus)
+    }
+
     /// Whether objects of the kind are policies in tiers, which are stored with their name in an annotation.
     pub fn is_tiered_policy(self) -> bool {
         matches!(
@@ -81,7 +87,7 @@ pub fn encode<S: Spec>(resource: &Resource<S>) -> Bytes {
 fn stored_json<S: Spec>(resource: &Resource<S>) -> Value {
     let mut stored = resource.clone();
     apply_storage_form(S::KIND, &mut stored.metadata);
-    if S::STATUS_STORED && stored.status.is_none() {
+    if S::KIND.stores_status() && stored.status.is_none() {
         stored.status = Some(S::Status::default());
     }
     serde_json::to_value(&stored).expect("resources are structs with text keys")
@@ -98,6 +104,21 @@ pub fn merge<S: Spec>(stored: &Entry, edited: &Resource<S>) -> Result<Bytes, Dec
     let mut raw: Value =
         serde_json::from_slice(&stored.value).map_err(|e| DecodeError::new(&stored.key, &e))?;
     merge_value(&mut raw, &before, &after);
+    Ok(Bytes::from(serde_json::to_vec(&raw).expect("JSON values always serialise")))
+}
+
+/// As [`merge`], for a resource whose type is known by its kind only.
+pub(crate) fn merge_any(stored: &Entry, edited: &AnyResource) -> Result<Bytes, DecodeError> {
+    let before = AnyResource::decode(stored)?;
+    if before.kind != edited.kind {
+        return Err(DecodeError {
+            key: stored.key.to_string(),
+            reason: format!("not a {}", edited.kind.name()),
+        });
+    }
+    let mut raw: Value =
+        serde_json::from_slice(&stored.value).map_err(|e| DecodeError::new(&stored.key, &e))?;
+    merge_value(&mut raw, &before.understood().stored_json(), &edited.stored_json());
     Ok(Bytes::from(serde_json::to_vec(&raw).expect("JSON values always serialise")))
 }
 

@@ -46,8 +46,6 @@ pub struct Metadata {
 pub trait Spec: Clone + std::fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de> {
     /// The kind that carries this specification.
     const KIND: Kind;
-    /// Whether Calico stores a status even when it is empty.
-    const STATUS_STORED: bool = false;
     /// The kind's status; [`NoStatus`] where it has none.
     type Status: Clone + Default + std::fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de>;
 

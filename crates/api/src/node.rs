@@ -127,6 +127,5 @@ pub struct NodeStatus {
 
 impl Spec for NodeSpec {
     const KIND: Kind = Kind::Node;
-    const STATUS_STORED: bool = true;
     type Status = NodeStatus;
 }

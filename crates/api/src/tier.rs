@@ -43,6 +43,5 @@ impl TierSpec {
 
 impl Spec for TierSpec {
     const KIND: Kind = Kind::Tier;
-    const STATUS_STORED: bool = true;
     type Status = Conditions;
 }

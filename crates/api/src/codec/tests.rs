@@ -154,3 +154,16 @@ fn affinities_of_old_writers_are_confirmed() {
         assert_eq!(affinity, BlockAffinity::new(AffinityState::Confirmed), "{value}");
     }
 }
+
+#[test]
+fn replacing_a_whole_object_keeps_what_we_do_not_know() {
+    let key = "/calico/resources/v3/projectcalico.org/tiers/t";
+    let value =
+        r#"{"metadata":{"name":"t"},"spec":{"order":5,"defaultAction":"Deny","future":true},"status":{}}"#;
+    let stored = entry(key, value);
+    let edited =
+        AnyResource::from(&Tier::new("", "t", TierSpec { order: Some(Order(6.0)), default_action: None }));
+    let merged: Value = serde_json::from_slice(&edited.merge_into(&stored).unwrap()).unwrap();
+    assert_eq!(merged["spec"], serde_json::json!({"order": 6, "future": true}));
+    assert!(AnyResource { kind: Kind::Node, ..edited }.merge_into(&stored).is_err());
+}
