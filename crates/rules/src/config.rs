@@ -16,6 +16,16 @@ pub enum AllowAction {
     Return,
 }
 
+/// What the filter table does with a packet that policy denied (`NftablesFilterDenyAction`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenyAction {
+    /// Drop it.
+    Drop,
+    /// Refuse it with ICMP port unreachable, where the kernel can: to and through this host. What the host itself
+    /// sends is dropped, which its sender sees as an error of the call.
+    Reject,
+}
+
 /// What becomes of workload traffic to this host after the workload's egress policy allowed it
 /// (`DefaultEndpointToHostAction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +79,8 @@ pub struct Config {
     pub ipip: bool,
     /// In the filter table.
     pub filter_allow: AllowAction,
+    /// In the filter table.
+    pub filter_deny: DenyAction,
     /// In the mangle table.
     pub mangle_allow: AllowAction,
     /// Drop packets of invalid conntrack state (unless `DisableConntrackInvalidCheck`).
@@ -140,6 +152,7 @@ impl Default for Config {
             vxlan: false,
             ipip: false,
             filter_allow: AllowAction::Accept,
+            filter_deny: DenyAction::Drop,
             mangle_allow: AllowAction::Accept,
             drop_invalid: true,
             failsafe_in: failsafes(&INBOUND),

@@ -8,7 +8,7 @@ use calico_calc::change::{Direction, Tier, TierEnd, Workload};
 use calico_net::{Family, IfName, PortRange};
 use smol_str::SmolStr;
 
-use crate::config::{AllowAction, Config};
+use crate::config::{AllowAction, Config, DenyAction};
 use crate::fragment::Fragment;
 use crate::ir::{Action, Chain, End, Match, Rule, Transport, ct};
 use crate::name::{self, chain};
@@ -58,8 +58,9 @@ fn workload_body(tiers: &[Tier], profiles: &[SmolStr], direction: Direction, con
             "cali-fw-"
         }
     };
-    rules.extend(tier_rules(tiers, direction, &[Action::Return], config));
-    rules.extend(profile_rules(profiles, direction, config));
+    let deny = deny(config);
+    rules.extend(tier_rules(tiers, direction, &[Action::Return], &deny, config));
+    rules.extend(profile_rules(profiles, direction, &deny, config));
     shared(prefix, rules)
 }
 
@@ -85,9 +86,29 @@ pub(crate) fn accept(config: &Config) -> Action {
     Action::SetMark { mask: config.marks.accept, value: config.marks.accept }
 }
 
+/// What a denied packet meets where it can be refused.
+pub(crate) fn deny(config: &Config) -> Action {
+    match config.filter_deny {
+        DenyAction::Drop => Action::Drop,
+        DenyAction::Reject => Action::Reject,
+    }
+}
+
+/// Denies what a policy's chain only marked, where denied packets are refused.
+fn denied(deny: &Action, config: &Config) -> Option<Rule> {
+    let drop = config.marks.drop;
+    let marked = Match::Mark { mask: drop, value: drop, invert: false };
+    (config.filter_deny == DenyAction::Reject).then(|| Rule::new([marked], [deny.clone()]))
+}
+
+/// All that policies can decide by mark.
+fn decision(config: &Config) -> u32 {
+    config.marks.accept | config.marks.pass | config.marks.drop
+}
+
 /// Forgets what the other end's policy decided.
 pub(crate) fn clear_decision(config: &Config) -> Rule {
-    let mask = config.marks.accept | config.marks.pass;
+    let mask = decision(config);
     Rule::new([], [Action::SetMark { mask, value: 0 }])
 }
 
@@ -115,16 +136,17 @@ fn tunnel_spoofing_rules(config: &Config) -> Vec<Rule> {
     rules
 }
 
-/// The tiers of one direction. `on_accept` is done, once, with packets that a policy accepted; packets that pass all
-/// tiers fall through.
+/// The tiers of one direction. `on_accept` is done, once, with packets that a policy accepted, `deny` with those that one
+/// denied; packets that pass all tiers fall through.
 pub(crate) fn tier_rules(
     tiers: &[Tier],
     direction: Direction,
     on_accept: &[Action],
+    deny: &Action,
     config: &Config,
 ) -> Vec<Rule> {
     let marks = config.marks;
-    let undecided = Match::Mark { mask: marks.accept | marks.pass, value: 0, invert: false };
+    let undecided = Match::Mark { mask: decision(config), value: 0, invert: false };
     let not_passed = Match::Mark { mask: marks.pass, value: 0, invert: false };
     let mut rules = Vec::new();
     let mut pass_is_clear = true;
@@ -145,6 +167,7 @@ pub(crate) fn tier_rules(
             let first = index % RETURN_EVERY == 0;
             if first && index > 0 {
                 rules.push(leave());
+                rules.extend(denied(deny, config));
             }
             // Nothing is decided before the tier's first policy.
             let matches = if index == 0 { Vec::new() } else { vec![undecided.clone()] };
@@ -152,9 +175,10 @@ pub(crate) fn tier_rules(
             rules.push(Rule::new(matches, [jump]));
         }
         rules.push(leave());
+        rules.extend(denied(deny, config));
         match end {
             TierEnd::Deny => rules.push(
-                Rule::new([not_passed.clone()], [Action::Drop])
+                Rule::new([not_passed.clone()], [deny.clone()])
                     .counted()
                     .comment(&format!("End of tier {tier}: no policy allowed or passed it")),
             ),
@@ -165,8 +189,14 @@ pub(crate) fn tier_rules(
 }
 
 /// The profiles, and the drop of what none of them allows.
-pub(crate) fn profile_rules(profiles: &[SmolStr], direction: Direction, config: &Config) -> Vec<Rule> {
-    let undecided = Match::Mark { mask: config.marks.accept, value: 0, invert: false };
+pub(crate) fn profile_rules(
+    profiles: &[SmolStr],
+    direction: Direction,
+    deny: &Action,
+    config: &Config,
+) -> Vec<Rule> {
+    let mask = config.marks.accept | config.marks.drop;
+    let undecided = Match::Mark { mask, value: 0, invert: false };
     let jump = |(index, profile): (usize, &SmolStr)| {
         let matches = if index == 0 { Vec::new() } else { vec![undecided.clone()] };
         Rule::new(matches, [Action::Jump(name::profile_chain(profile, direction))])
@@ -175,7 +205,7 @@ pub(crate) fn profile_rules(profiles: &[SmolStr], direction: Direction, config: 
     if !profiles.is_empty() {
         rules.push(Rule::new([accepted(config)], [Action::Return]));
     }
-    rules.push(Rule::new([], [Action::Drop]).counted().comment("No policy or profile allowed it"));
+    rules.push(Rule::new([], [deny.clone()]).counted().comment("No policy or profile allowed it"));
     rules
 }
 

@@ -5,7 +5,9 @@ use calico_net::IfName;
 use smol_str::SmolStr;
 
 use crate::config::Config;
-use crate::endpoint::{accept, clear_decision, conntrack_rules, dispatch, profile_rules, shared, tier_rules};
+use crate::endpoint::{
+    accept, clear_decision, conntrack_rules, deny, dispatch, profile_rules, shared, tier_rules,
+};
 use crate::fragment::Fragment;
 use crate::ir::{Action, Chain, Interface, Match, Rule};
 use crate::name::chain;
@@ -43,12 +45,14 @@ pub fn host_endpoint(endpoint: &HostEndpoint, config: &Config) -> HostChains {
         forward_tiers,
         profiles,
     } = endpoint;
-    let normal = |prefix, direction, failsafe| {
+    // Traffic of this host is policed in POSTROUTING too, where the kernel can not refuse; before conntrack and before
+    // destination NAT there is no connection to refuse yet.
+    let normal = |prefix, direction, failsafe, deny: &Action| {
         let mut rules = conntrack_rules(config);
         rules.push(jump(failsafe));
         rules.push(clear_decision(config));
-        rules.extend(tier_rules(tiers, direction, &[Action::Return], config));
-        rules.extend(profile_rules(profiles, direction, config));
+        rules.extend(tier_rules(tiers, direction, &[Action::Return], deny, config));
+        rules.extend(profile_rules(profiles, direction, deny, config));
         shared(prefix, rules)
     };
     // Without a policy for forwarded traffic it is allowed; past all tiers it is left to what comes after us.
@@ -56,26 +60,38 @@ pub fn host_endpoint(endpoint: &HostEndpoint, config: &Config) -> HostChains {
         applies(forward_tiers, direction).then(|| {
             let mut rules = conntrack_rules(config);
             rules.push(clear_decision(config));
-            rules.extend(tier_rules(forward_tiers, direction, &[Action::Return], config));
+            rules.extend(tier_rules(forward_tiers, direction, &[Action::Return], &deny(config), config));
             shared(prefix, rules)
         })
     };
     let raw = |prefix, direction, failsafe| {
         applies(untracked_tiers, direction).then(|| {
             let mut rules = vec![jump(failsafe)];
-            rules.extend(tier_rules(untracked_tiers, direction, &[Action::NoTrack, Action::Return], config));
+            rules.extend(tier_rules(
+                untracked_tiers,
+                direction,
+                &[Action::NoTrack, Action::Return],
+                &Action::Drop,
+                config,
+            ));
             shared(prefix, rules)
         })
     };
     let mangle_from = applies(pre_dnat_tiers, Direction::Ingress).then(|| {
         let mut rules = conntrack_rules(config);
         rules.push(jump(chain::FAILSAFE_IN));
-        rules.extend(tier_rules(pre_dnat_tiers, Direction::Ingress, &[Action::Return], config));
+        rules.extend(tier_rules(
+            pre_dnat_tiers,
+            Direction::Ingress,
+            &[Action::Return],
+            &Action::Drop,
+            config,
+        ));
         shared("mangle-cali-fh-", rules)
     });
     HostChains {
-        from: normal("cali-fh-", Direction::Ingress, chain::FAILSAFE_IN),
-        to: normal("cali-th-", Direction::Egress, chain::FAILSAFE_OUT),
+        from: normal("cali-fh-", Direction::Ingress, chain::FAILSAFE_IN, &deny(config)),
+        to: normal("cali-th-", Direction::Egress, chain::FAILSAFE_OUT, &Action::Drop),
         from_forward: forward("cali-fhfw-", Direction::Ingress),
         to_forward: forward("cali-thfw-", Direction::Egress),
         raw_from: raw("raw-cali-fh-", Direction::Ingress, chain::RAW_FAILSAFE_IN),

@@ -10,7 +10,7 @@ pub struct MarkBits {
     pub accept: u32,
     /// A policy passed the packet to the next tier.
     pub pass: u32,
-    /// A policy denied the packet (reserved for flow logs and for refusing by REJECT).
+    /// A policy denied the packet, and the endpoint's chain knows whether it can be refused or must be dropped.
     pub drop: u32,
     /// Short-lived (reserved; the nftables renderer needs none).
     pub scratch0: u32,

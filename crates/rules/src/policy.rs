@@ -1,7 +1,7 @@
 //! Policies and profiles to chains: one chain per direction, the first matching rule decides.
 //!
-//! Inside these chains "allow" is the accept mark and a return, "pass" the pass mark and a return, "deny" a drop: the
-//! endpoint's chain asks the marks. A rule of the API becomes, per family that it can match, a conjunction of
+//! Inside these chains "allow" is the accept mark and a return, "pass" the pass mark and a return, "deny" a drop (or, where
+//! denied packets are refused, the drop mark and a return): the endpoint's chain asks the marks. A rule of the API becomes, per family that it can match, a conjunction of
 //! conditions some of which are alternatives (an address in a set's hash *or* in its prefixes; a numeric *or* a named
 //! port). nftables has no "or" inside a rule, so:
 //!
@@ -16,7 +16,7 @@ use calico_net::Family;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
-use crate::config::Config;
+use crate::config::{Config, DenyAction};
 use crate::fragment::{Fragment, Part};
 use crate::ir::{Action, Chain, Limit, Match, Rule};
 use crate::name;
@@ -82,7 +82,7 @@ fn add_chain(part: &mut Part, name: SmolStr, owner: &Owner<'_>, rules: &[PolicyR
 
 /// Leaves a policy's chain after a sub-chain decided.
 fn decided(config: &Config) -> Rule {
-    let mask = config.marks.accept | config.marks.pass;
+    let mask = config.marks.accept | config.marks.pass | config.marks.drop;
     Rule::new([Match::Mark { mask, value: 0, invert: true }], [Action::Return])
 }
 
@@ -120,6 +120,8 @@ fn actions(action: RuleAction, owner: &Owner<'_>, config: &Config) -> SmallVec<[
     match action {
         RuleAction::Allow => mark(config.marks.accept),
         RuleAction::Pass => mark(config.marks.pass),
+        // The chain may be entered where the kernel can not refuse: the endpoint's chain knows.
+        RuleAction::Deny if config.filter_deny == DenyAction::Reject => mark(config.marks.drop),
         RuleAction::Deny => smallvec![Action::Drop],
         RuleAction::Log => {
             let limit =

@@ -15,7 +15,7 @@ use calico_calc::change::{
     Action, HostEndpoint, Icmp, IpSetId, IpSetKind, Policy, Profile, Rule, Side, Tier, TierEnd, Workload,
 };
 use calico_net::{Family, IfName, PortRange, Protocol};
-use calico_rules::config::{Config, EndpointToHost, Failsafe, Tunnel};
+use calico_rules::config::{Config, DenyAction, EndpointToHost, Failsafe, Tunnel};
 use calico_rules::nft::Table;
 use calico_rules::render::text::table_text;
 use calico_rules::{
@@ -264,4 +264,26 @@ fn host_endpoints() {
     let eth0: IfName = "eth0".parse().expect("an interface name");
     fragment.merge(host_dispatch([(&eth0, &endpoint)], Some(&any), &config));
     check("host-endpoints", &fragment);
+}
+
+/// The same node with denied packets refused, where the kernel allows that.
+#[test]
+fn host_endpoints_that_refuse() {
+    let config = Config { filter_deny: DenyAction::Reject, ..Config::default() };
+    let mut fragment = statics(&config);
+    fragment.merge(policies(&config));
+    let endpoint = HostEndpoint {
+        interface: "eth0".into(),
+        expected_ips: Vec::new(),
+        tiers: tiers(),
+        untracked_tiers: tiers(),
+        pre_dnat_tiers: tiers(),
+        forward_tiers: tiers(),
+        profiles: ["kns.shop".into()].into(),
+    };
+    let endpoint = host_endpoint(&endpoint, &config);
+    let eth0: IfName = "eth0".parse().expect("an interface name");
+    fragment.merge(host_dispatch([(&eth0, &endpoint)], None, &config));
+    fragment.merge(workload(&pod("cali0a1b2c3d4e5", ["10.244.0.1", "fd00::1"], &[]), &config));
+    check("host-endpoints-refuse", &fragment);
 }

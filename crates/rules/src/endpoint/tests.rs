@@ -3,7 +3,7 @@
 use calico_calc::change::{Action, TierEnd};
 use calico_net::Protocol;
 
-use crate::config::{AllowAction, Config};
+use crate::config::{AllowAction, Config, DenyAction};
 use crate::eval::{Fate, Header, Journey, Packet};
 use crate::ir::ct;
 use crate::world::{World, pod, policy_key, rule, tcp, tcp_rule, tiers};
@@ -115,6 +115,24 @@ fn workloads_can_not_pretend_to_be_tunnels() {
         assert_eq!(world.arrives(Journey::Forward, vxlan("10.0.0.1", "192.0.2.1")), expected);
         assert_eq!(world.arrives(Journey::Forward, vxlan("fd00::1", "fd01::1")), expected);
         assert_eq!(world.arrives(Journey::Forward, ipip.clone()), expected);
+    }
+}
+
+/// Denied by a policy (in a list long enough to be asked halfway), by a tier's end, by having no profile.
+#[test]
+fn denied_packets_can_be_refused() {
+    let mut policies: Vec<_> =
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|n| (n, vec![tcp_rule(Action::Allow, 81)])).into();
+    policies[0].1 = vec![tcp_rule(Action::Deny, 80)];
+    let names: Vec<&str> = policies.iter().map(|p| p.0).collect();
+    let config = Config { filter_deny: DenyAction::Reject, ..Config::default() };
+    for list in [&names[..], &names[..1], &names[1..2], &[]] {
+        let world = World::new(config.clone(), &policies).hosts(&[], None);
+        let world = world.workload(pod(1, &tiers(&[("t", TierEnd::Deny, list)]), &[]));
+        assert_eq!(world.fate(Journey::Forward, in_to_pod(80)), Fate::Reject, "{list:?}");
+        if list.len() > 1 {
+            assert!(world.arrives(Journey::Forward, in_to_pod(81)), "{list:?}");
+        }
     }
 }
 

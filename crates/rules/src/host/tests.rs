@@ -3,8 +3,8 @@
 use calico_calc::change::{Action, HostEndpoint, TierEnd};
 use calico_net::Protocol;
 
-use crate::config::Config;
-use crate::eval::{Header, Journey, Packet};
+use crate::config::{Config, DenyAction};
+use crate::eval::{Fate, Header, Journey, Packet};
 use crate::ir::ct;
 use crate::world::{World, host, pod, rule, tcp, tcp_rule, tiers};
 
@@ -123,4 +123,21 @@ fn translated_connections_are_policed_where_they_leave() {
     assert!(outcome.fate.is_gone());
     assert!(outcome.trace.iter().any(|s| s.chain == "mangle-POSTROUTING"), "{:#?}", outcome.trace);
     assert!(!world.arrives(Journey::Output, from_host("eth0", 81)));
+}
+
+/// POSTROUTING can not refuse: the kernel would not take the table.
+#[test]
+fn what_the_host_sends_is_dropped_where_others_are_refused() {
+    let config = Config { filter_deny: DenyAction::Reject, ..Config::default() };
+    let list = tiers(&[("a", TierEnd::Deny, &["deny-80"])]);
+    let eth0 = HostEndpoint { tiers: list.clone(), forward_tiers: list, ..host("eth0") };
+    let world = World::new(config, &policies()).hosts(&[eth0], None);
+    let world = world.workload(pod(1, &tiers(&[]), &["open"]));
+    for port in [80, 81] {
+        assert_eq!(world.fate(Journey::Input, to_host("eth0", port)), Fate::Reject);
+        assert_eq!(world.fate(Journey::Forward, through(port)), Fate::Reject);
+        assert_eq!(world.fate(Journey::Output, from_host("eth0", port)), Fate::Drop);
+        let translated = Packet { dnatted: true, ..from_host("eth0", port) };
+        assert_eq!(world.fate(Journey::Output, translated), Fate::Drop);
+    }
 }

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::arbitrary::{self, NET_SETS, PORT_SETS};
 use super::interpreter::Machine;
 use super::naive::{self, Decision, Members};
-use crate::config::{Config, EndpointToHost};
+use crate::config::{Config, DenyAction, EndpointToHost};
 use crate::eval::{Fate, Outcome, Packet, Ruleset};
 use crate::fragment::{Fragment, Part};
 use crate::ir::{Action, Chain, Rule};
@@ -65,8 +65,10 @@ proptest! {
         rules in prop::collection::vec(arbitrary::rule(), 1..4),
         members in arbitrary::members(),
         packets in prop::collection::vec(arbitrary::packet(), 12),
+        refuse in any::<bool>(),
     ) {
-        let config = Config::default();
+        let filter_deny = if refuse { DenyAction::Reject } else { DenyAction::Drop };
+        let config = Config { filter_deny, ..Config::default() };
         let policy = Policy { tier: "default".into(), ingress: rules.clone(), egress: Vec::new() };
         let mut part = crate::policy(&key("p"), &policy, &config).inet;
         fill_sets(&mut part, &members);
@@ -78,7 +80,8 @@ proptest! {
             let outcome = agree(&ruleset, &machine, &chain, &packet);
             let marks = outcome.packet.mark & config.marks.mask;
             let decision = match (outcome.fate, marks) {
-                (Fate::Drop, 0) => Decision::Deny,
+                (Fate::Drop, 0) if !refuse => Decision::Deny,
+                (Fate::Continue, m) if refuse && m == config.marks.drop => Decision::Deny,
                 (Fate::Continue, 0) => Decision::Nothing,
                 (Fate::Continue, m) if m == config.marks.accept => Decision::Allow,
                 (Fate::Continue, m) if m == config.marks.pass => Decision::Pass,
@@ -186,6 +189,7 @@ proptest! {
         to_host in prop::sample::select(&[EndpointToHost::Drop, EndpointToHost::Accept, EndpointToHost::Return][..]),
     ) {
         let config = Config {
+            filter_deny: if tunnels { DenyAction::Reject } else { DenyAction::Drop },
             vxlan: tunnels,
             ipip: tunnels,
             endpoint_to_host: to_host,
