@@ -1,0 +1,585 @@
+//! The loop: observe, decide, act. It owns all state; nothing is shared but reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use calico_api::cluster_information::ClusterInformationSpec;
+use calico_api::felix_config::{Resolution, Setting};
+use calico_api::{Entry, Key, Kind, Selection, decode};
+use calico_calc::change::{Change, Workload, WorkloadId};
+use calico_calc::{Calc, Update};
+use calico_dataplane::tables::route::RouteOwnership;
+use calico_dataplane::{Desired, Kernel, KernelError, Report, WorkloadState, apply, resync};
+use calico_linux::RealKernel;
+use calico_linux::monitor::{Event, Monitor, MonitorOptions};
+use calico_linux::netlink::NetlinkError;
+use calico_linux::sysctl::Sysctl;
+use calico_net::Family;
+use calico_rules::mark::MarkError;
+use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
+use smol_str::SmolStr;
+use tokio::io::unix::AsyncFd;
+use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::live::LiveEndpoints;
+use crate::metrics::Metrics;
+use crate::settings::{Settings, rules_config};
+use crate::status_files::StatusFiles;
+use crate::{mtu, reports};
+
+/// How often somebody else's nf_tables transactions are looked for: one 20-byte request.
+const GENERATION_POLL: Duration = Duration::from_secs(1);
+/// The shortest time between two reads of our tables that others' transactions cause: kube-proxy commits all the time,
+/// and each read costs as much as our tables are large.
+const FOREIGN_RESYNC: Duration = Duration::from_secs(5);
+/// Wait after an update that did not complete; doubled up to the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// What the agent is started with.
+pub struct Options {
+    /// This node's name.
+    pub node: SmolStr,
+    /// Options of file and environment.
+    pub local: Vec<Setting>,
+    /// Kernel parameters.
+    pub sysctl: Sysctl,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to.
+    Shutdown,
+    /// These options changed and take effect only in a new process. The kernel is left as it is.
+    Restart(Vec<&'static str>),
+}
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel could not be reached.
+    #[error("cannot reach the kernel")]
+    Kernel(#[from] KernelError),
+    /// Interface events cannot be heard.
+    #[error("cannot hear of interfaces")]
+    Monitor(#[from] NetlinkError),
+    /// The runtime cannot wait for them.
+    #[error("cannot wait for interface events")]
+    Wait(#[source] std::io::Error),
+    /// The mark mask has too few bits.
+    #[error("NftablesMarkMask")]
+    Marks(#[from] MarkError),
+    /// An option is so wrong that the agent must not run.
+    #[error("{0}")]
+    Option(calico_api::felix_config::OptionProblem),
+    /// The directory of endpoint status files.
+    #[error("cannot keep endpoint status files")]
+    StatusFiles(#[source] std::io::Error),
+    /// The runtime is shutting down.
+    #[error("the datastore's syncer ended")]
+    SyncerEnded,
+}
+
+/// What is followed in the datastore (spec 1 §2.6).
+fn selections() -> Vec<Selection> {
+    const KINDS: [Kind; 12] = [
+        Kind::ClusterInformation,
+        Kind::FelixConfiguration,
+        Kind::GlobalNetworkPolicy,
+        Kind::GlobalNetworkSet,
+        Kind::HostEndpoint,
+        Kind::IPPool,
+        Kind::NetworkPolicy,
+        Kind::NetworkSet,
+        Kind::Node,
+        Kind::Profile,
+        Kind::Tier,
+        Kind::WorkloadEndpoint,
+    ];
+    let resources = KINDS.into_iter().map(Selection::all);
+    resources.chain(Family::ALL.map(Selection::Blocks)).collect()
+}
+
+/// The agent, before its loop runs.
+pub struct Agent {
+    options: Options,
+    store: Arc<dyn Store>,
+    live: LiveEndpoints,
+    health: Health,
+    metrics: Metrics,
+}
+
+/// What has been learned of the datastore.
+struct Observed {
+    settings: Settings,
+    calc: Calc,
+    /// ClusterInformation says that the datastore may be used.
+    datastore_ready: bool,
+    config_changed: bool,
+    problems: BTreeMap<Key, String>,
+}
+
+/// Everything that acts.
+struct Acting {
+    resolution: Resolution,
+    desired: Desired,
+    kernel: RealKernel,
+    monitor: AsyncFd<Monitor>,
+    files: StatusFiles,
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    policies: BTreeSet<calico_api::ResourceKey>,
+    /// Our own count of nf_tables transactions, to notice others'.
+    generation: u32,
+    resync_at: Option<Instant>,
+    slow_resync_at: Instant,
+    retry: Option<(Instant, Duration)>,
+    reported: BTreeMap<String, String>,
+    dirty: bool,
+    first: bool,
+}
+
+impl Agent {
+    /// An agent over a datastore; what it does shows in `live`, `health` and `metrics`.
+    pub fn new(
+        options: Options,
+        store: Arc<dyn Store>,
+        live: LiveEndpoints,
+        health: Health,
+        metrics: Metrics,
+    ) -> Agent {
+        Agent { options, store, live, health, metrics }
+    }
+
+    /// Runs until told to stop, or until a changed option needs a new process.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<Exit, RunError> {
+        let Options { node, local, sysctl } = &self.options;
+        let mut observed = Observed {
+            settings: Settings::new(node, local.clone()),
+            calc: Calc::new(node),
+            datastore_ready: false,
+            config_changed: false,
+            problems: BTreeMap::new(),
+        };
+        // Before anything is read, so that nothing that happens meanwhile is missed.
+        let monitor = Monitor::open(MonitorOptions { routes: true })?;
+        let kernel = RealKernel::open(sysctl.clone())?;
+        let mut syncer = Syncer::spawn(self.store.clone(), selections(), SyncerOptions::default());
+        self.metrics.resync_state.set(1);
+        loop {
+            let event = tokio::select! {
+                () = shutdown.cancelled() => return Ok(Exit::Shutdown),
+                event = syncer.next() => event.ok_or(RunError::SyncerEnded)?,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    let connected = syncer.health().is_connected();
+                    self.health.note(|c| c.detail = waiting_for(connected).to_owned());
+                    continue;
+                }
+            };
+            match event {
+                SyncEvent::Updates(updates) => self.observe(&mut observed, updates),
+                SyncEvent::InSync => break,
+            }
+        }
+        tracing::info!("in sync with the datastore");
+        observed.calc.in_sync();
+        self.metrics.resync_state.set(2);
+        self.health.note(|c| c.in_sync = true);
+        let acting = self.start_acting(&mut observed, kernel, monitor)?;
+        self.turn(syncer, observed, acting, shutdown).await
+    }
+
+    /// Takes in entries of the datastore.
+    fn observe(&self, observed: &mut Observed, updates: Vec<(Key, Option<Entry>)>) {
+        self.metrics.updates_processed.inc_by(updates.len() as u64);
+        for (key, entry) in updates {
+            if let Key::Resource(resource) = &key
+                && resource.kind == Kind::ClusterInformation
+                && resource.name == "default"
+            {
+                let information = entry.as_ref().and_then(|e| decode::<ClusterInformationSpec>(e).ok());
+                observed.datastore_ready = information.is_some_and(|i| i.spec.datastore_ready == Some(true));
+                continue;
+            }
+            match observed.settings.observe(&key, entry.as_ref()) {
+                Ok(changed) => observed.config_changed |= changed,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a resource; it counts as absent");
+                    observed.config_changed = true;
+                }
+            }
+            if let Some(update) = Update::read(&key, entry.as_ref()) {
+                observed.calc.update(update);
+            }
+        }
+    }
+
+    fn start_acting(
+        &self,
+        observed: &mut Observed,
+        mut kernel: RealKernel,
+        monitor: Monitor,
+    ) -> Result<Acting, RunError> {
+        observed.config_changed = false;
+        let resolution = observed.settings.resolve();
+        for problem in &resolution.problems {
+            if problem.fatal {
+                return Err(RunError::Option(problem.clone()));
+            }
+            tracing::warn!(%problem, "an option is wrong; its default is in force");
+        }
+        let config = &resolution.config;
+        let rules = rules_config(config)?;
+        let routes = RouteOwnership {
+            interface_prefixes: rules.interface_prefixes.iter().map(ToString::to_string).collect(),
+            device_protocol: u8::try_from(config.device_route_protocol).unwrap_or(3),
+            remove_external: config.remove_external_routes,
+        };
+        let settings = calico_dataplane::Settings {
+            rules,
+            device_route_protocol: routes.device_protocol,
+            routes,
+            device_route_source_v4: config.device_route_source_address,
+            device_route_source_v6: config.device_route_source_address_ipv6,
+            rp_filter: self
+                .options
+                .sysctl
+                .read("net/ipv4/conf/default/rp_filter")
+                .unwrap_or_else(|_| "1".to_owned()),
+        };
+        if config.ip_forwarding {
+            self.write_forwarding(config.ipv6_support);
+        }
+        let links = block_in_place(|| kernel.read_links())?;
+        let mtu = mtu::resolve_mtu(&links, &config.mtu_iface_pattern);
+        if let Err(error) = mtu::write_mtu(Path::new(mtu::MTU_FILE), mtu) {
+            tracing::warn!(%error, path = mtu::MTU_FILE, "cannot write the MTU file");
+        }
+        let mut monitor = monitor;
+        monitor.observe_links(&links);
+        let mut desired = Desired::new(settings);
+        block_in_place(|| resync(&mut desired, &mut kernel))?;
+        let files = StatusFiles::open(&config.endpoint_status_path_prefix).map_err(RunError::StatusFiles)?;
+        if !config.reporting_interval.is_zero() {
+            let (store, node) = (self.store.clone(), self.options.node.clone());
+            tokio::spawn(reports::report_process(
+                store,
+                node,
+                config.reporting_interval,
+                config.reporting_ttl,
+            ));
+        }
+        Ok(Acting {
+            desired,
+            generation: block_in_place(|| kernel.read_generation())?,
+            kernel,
+            monitor: AsyncFd::new(monitor).map_err(RunError::Wait)?,
+            files,
+            workloads: BTreeMap::new(),
+            policies: BTreeSet::new(),
+            resync_at: None,
+            slow_resync_at: Instant::now() + slow_resync(&resolution),
+            resolution,
+            retry: None,
+            reported: BTreeMap::new(),
+            dirty: true,
+            first: true,
+        })
+    }
+
+    /// `IPForwarding`: what a router needs. Failures are logged; the node may be configured by somebody else.
+    fn write_forwarding(&self, ipv6: bool) {
+        let mut parameters = vec![("net/ipv4/ip_forward", "1"), ("net/netfilter/nf_conntrack_acct", "1")];
+        if ipv6 {
+            parameters.push(("net/ipv6/conf/all/forwarding", "1"));
+        }
+        for (name, value) in parameters {
+            if let Err(error) = self.options.sysctl.write(name, value) {
+                tracing::warn!(%error, "cannot set a kernel parameter");
+            }
+        }
+    }
+
+    /// The loop proper.
+    async fn turn(
+        &self,
+        mut syncer: Syncer,
+        mut observed: Observed,
+        mut acting: Acting,
+        shutdown: CancellationToken,
+    ) -> Result<Exit, RunError> {
+        let mut poll = tokio::time::interval(GENERATION_POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if observed.config_changed {
+                observed.config_changed = false;
+                let next = observed.settings.resolve();
+                let reasons = acting.resolution.restart_reasons(&next);
+                if !reasons.is_empty() {
+                    tracing::info!(options = ?reasons, "changed options take effect in a new process");
+                    return Ok(Exit::Restart(reasons));
+                }
+                acting.resolution = next;
+            }
+            let now = Instant::now();
+            let retry_due = acting.retry.is_some_and(|(at, _)| at <= now);
+            if observed.datastore_ready {
+                if acting.resync_at.is_some_and(|at| at <= now) || acting.slow_resync_at <= now {
+                    self.resync(&mut acting)?;
+                }
+                if acting.dirty || retry_due {
+                    self.act(&mut observed, &mut acting).await;
+                }
+            }
+            let connected = syncer.health().is_connected();
+            let (datastore_ready, failing) = (observed.datastore_ready, acting.retry.is_some());
+            let (first, problems) = (acting.first, acting.reported.len());
+            self.health.note(|c| {
+                c.connected = connected;
+                c.ready = !first;
+                c.detail = match (datastore_ready, first) {
+                    (false, _) => "the datastore is locked: datastoreReady is not true".to_owned(),
+                    (true, true) => "the first update of the kernel is not complete".to_owned(),
+                    (true, false) if failing => {
+                        format!("{problems} objects could not be programmed; see the log")
+                    }
+                    (true, false) => String::new(),
+                };
+            });
+            let deadline = [acting.resync_at, acting.retry.map(|(at, _)| at), Some(acting.slow_resync_at)]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(acting.slow_resync_at);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Exit::Shutdown),
+                ready = acting.monitor.readable_mut() => {
+                    let mut ready = ready.map_err(RunError::Wait)?;
+                    let events = ready.get_inner_mut().read_events()?;
+                    ready.clear_ready();
+                    self.hear(&mut acting, events);
+                }
+                event = syncer.next() => {
+                    self.take(&mut observed, event.ok_or(RunError::SyncerEnded)?);
+                    // Whatever else is there already goes into the same update of the kernel.
+                    while let Some(Some(event)) = futures::FutureExt::now_or_never(syncer.next()) {
+                        self.take(&mut observed, event);
+                    }
+                    acting.dirty = true;
+                }
+                _ = poll.tick() => self.look_for_others(&mut acting)?,
+                () = tokio::time::sleep_until(deadline.into()), if observed.datastore_ready => {}
+            }
+        }
+    }
+
+    fn take(&self, observed: &mut Observed, event: SyncEvent) {
+        match event {
+            SyncEvent::Updates(updates) => self.observe(observed, updates),
+            SyncEvent::InSync => {}
+        }
+    }
+
+    /// Takes in what the kernel says of interfaces and routes.
+    fn hear(&self, acting: &mut Acting, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::LinkChanged(link) => acting.desired.link_changed(link),
+                Event::LinkRemoved { index: _, name } => acting.desired.link_removed(&name),
+                Event::AddressChanged { device, address, present } => {
+                    acting.desired.address_changed(&device, address, present);
+                }
+                Event::RouteRemoved(route) => {
+                    // Our own removals are heard too; they are not wanted any more.
+                    if !acting.desired.routes().contains_key(&route.key) {
+                        continue;
+                    }
+                    tracing::warn!(destination = %route.key.destination, "a route of ours was removed; putting it back");
+                    acting.resync_at = Some(Instant::now());
+                }
+                Event::RouteChanged(_) => continue,
+                Event::Lost => acting.resync_at = Some(Instant::now()),
+            }
+            acting.dirty = true;
+        }
+    }
+
+    /// Notices nf_tables transactions that are not ours: our tables may have been changed.
+    fn look_for_others(&self, acting: &mut Acting) -> Result<(), RunError> {
+        let generation = block_in_place(|| acting.kernel.read_generation())?;
+        if generation != acting.generation && acting.resync_at.is_none() {
+            acting.resync_at = Some(Instant::now() + FOREIGN_RESYNC);
+        }
+        Ok(())
+    }
+
+    fn resync(&self, acting: &mut Acting) -> Result<(), RunError> {
+        acting.resync_at = None;
+        acting.slow_resync_at = Instant::now() + slow_resync(&acting.resolution);
+        block_in_place(|| resync(&mut acting.desired, &mut acting.kernel))?;
+        acting.generation = block_in_place(|| acting.kernel.read_generation())?;
+        acting.dirty = true;
+        Ok(())
+    }
+
+    /// One update of the kernel: everything that has changed since the last.
+    async fn act(&self, observed: &mut Observed, acting: &mut Acting) {
+        acting.dirty = false;
+        let mut changes = Vec::new();
+        observed.calc.flush(&mut changes);
+        self.metrics.output_events.inc_by(changes.len() as u64);
+        self.note_problems(observed);
+        let gone = remember(acting, &changes);
+        // Removing: status first, then route, connections, rules.
+        self.live.update([], &gone);
+        for id in &gone {
+            if let Err(error) = acting.files.remove(id) {
+                tracing::warn!(?id, %error, "cannot remove a status file");
+            }
+        }
+        for change in changes {
+            acting.desired.update(change);
+        }
+        let began = Instant::now();
+        let report = block_in_place(|| apply(&mut acting.desired, &mut acting.kernel));
+        self.metrics.note_apply(began.elapsed(), &report);
+        acting.generation = acting.generation.wrapping_add(u32::try_from(report.transactions).unwrap_or(0));
+        self.log_report(acting, &report, began.elapsed());
+        self.show_states(acting, &report.workloads);
+        self.report_states(acting, &report.workloads, gone).await;
+        self.note_counts(acting);
+        if report.complete {
+            acting.retry = None;
+            acting.first = false;
+        } else {
+            // What one bad object costs is its own: the rest is in force, so the node is ready.
+            acting.first = acting.first && report.transactions == 0 && report.routes == 0;
+            let wait = acting.retry.map_or(FIRST_RETRY, |(_, wait)| (wait * 2).min(LAST_RETRY));
+            acting.retry = Some((Instant::now() + wait, wait));
+        }
+    }
+
+    /// Logs each problem of the datastore once, when it appears.
+    fn note_problems(&self, observed: &mut Observed) {
+        let now: BTreeMap<Key, String> = observed.calc.problems().map(|p| (p.key, p.text)).collect();
+        for (key, text) in now.iter().filter(|(key, text)| observed.problems.get(*key) != Some(*text)) {
+            tracing::warn!(%key, problem = %text, "a resource is not as it should be");
+        }
+        observed.problems = now;
+    }
+
+    fn log_report(&self, acting: &mut Acting, report: &Report, took: Duration) {
+        let now: BTreeMap<String, String> =
+            report.problems.iter().map(|p| (p.object.clone(), p.reason.clone())).collect();
+        for (object, reason) in now.iter().filter(|(object, _)| !acting.reported.contains_key(*object)) {
+            tracing::error!(%object, %reason, "the kernel does not hold what it should");
+        }
+        for object in acting.reported.keys().filter(|object| !now.contains_key(*object)) {
+            tracing::info!(%object, "in force now");
+        }
+        acting.reported = now;
+        if report.nft_ops > 0 || report.routes > 0 {
+            let Report { nft_ops, transactions, routes, .. } = report;
+            tracing::info!(nft_ops, transactions, routes, ?took, "updated the kernel");
+        }
+    }
+
+    /// Files and waiters: who is live now.
+    fn show_states(&self, acting: &Acting, states: &[(WorkloadId, WorkloadState)]) {
+        let (up, down): (Vec<_>, Vec<_>) = states.iter().partition(|(_, state)| *state == WorkloadState::Up);
+        for (id, _) in &up {
+            if let Some(workload) = acting.workloads.get(id)
+                && let Err(error) = acting.files.write(id, workload)
+            {
+                tracing::warn!(?id, %error, "cannot write a status file");
+            }
+        }
+        for (id, _) in &down {
+            if let Err(error) = acting.files.remove(id) {
+                tracing::warn!(?id, %error, "cannot remove a status file");
+            }
+        }
+        let down: Vec<WorkloadId> = down.iter().map(|(id, _)| id.clone()).collect();
+        self.live.update(up.into_iter().map(|(id, _)| id.clone()), &down);
+        if acting.first
+            && let Err(error) = acting.files.retain(acting.workloads.keys())
+        {
+            tracing::warn!(%error, "cannot remove status files of an agent before this one");
+        }
+    }
+
+    /// `EndpointReportingEnabled`: the same in the datastore.
+    async fn report_states(
+        &self,
+        acting: &Acting,
+        states: &[(WorkloadId, WorkloadState)],
+        gone: Vec<WorkloadId>,
+    ) {
+        if !acting.resolution.config.endpoint_reporting_enabled {
+            return;
+        }
+        let states = states.iter().map(|(id, state)| (id.clone(), Some(*state)));
+        let all: Vec<_> = states.chain(gone.into_iter().map(|id| (id, None))).collect();
+        let writes = reports::endpoint_writes(&self.options.node, &all);
+        let store = self.store.clone();
+        // Not awaited: a slow datastore must not hold up the kernel.
+        tokio::spawn(async move {
+            if let Err(error) = reports::report_endpoints(&*store, &writes).await {
+                tracing::warn!(%error, "cannot report endpoint states");
+            }
+        });
+    }
+
+    fn note_counts(&self, acting: &Acting) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let counts = acting.desired.ruleset().counts();
+        self.metrics.active_local_endpoints.set(number(acting.workloads.len()));
+        self.metrics.active_local_policies.set(number(acting.policies.len()));
+        self.metrics.nft_chains.set(number(counts.chains));
+        self.metrics.nft_rules.set(number(counts.rules));
+        self.metrics.nft_sets.set(number(counts.sets));
+        self.metrics.routes.set(number(acting.desired.routes().len()));
+    }
+}
+
+/// Keeps what status and metrics need of the changes; the endpoints that went.
+fn remember(acting: &mut Acting, changes: &[Change]) -> Vec<WorkloadId> {
+    let mut gone = Vec::new();
+    for change in changes {
+        match change {
+            Change::WorkloadChanged(id, workload) => {
+                acting.workloads.insert(id.clone(), workload.clone());
+            }
+            Change::WorkloadRemoved(id) => {
+                acting.workloads.remove(id);
+                gone.push(id.clone());
+            }
+            Change::PolicyChanged(key, _) => {
+                acting.policies.insert(key.clone());
+            }
+            Change::PolicyRemoved(key) => {
+                acting.policies.remove(key);
+            }
+            _ => {}
+        }
+    }
+    gone
+}
+
+fn waiting_for(connected: bool) -> &'static str {
+    if connected { "reading the datastore" } else { "the datastore does not answer" }
+}
+
+/// The shortest of the refresh intervals that are not off.
+fn slow_resync(resolution: &Resolution) -> Duration {
+    let config = &resolution.config;
+    let intervals =
+        [config.route_refresh_interval, config.interface_refresh_interval, config.nftables_refresh_interval];
+    let never = Duration::from_secs(365 * 24 * 3600);
+    intervals.into_iter().filter(|i| !i.is_zero()).min().unwrap_or(never)
+}

@@ -1,0 +1,129 @@
+//! What is configured: FelixConfigurations, this node's labels, file and environment, resolved to options in force and
+//! to what the rules need of them.
+
+use std::collections::BTreeMap;
+
+use calico_api::felix_config::resource::settings as felix_settings;
+use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
+use calico_api::meta::Labels;
+use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, decode};
+use calico_rules::config::{AllowAction, Config, EndpointToHost, Failsafe};
+use calico_rules::{MarkBits, mark::MarkError};
+use smol_str::SmolStr;
+
+/// Everything that decides which options are in force on this node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    node: SmolStr,
+    /// From file and environment: fixed while the process lives.
+    local: Vec<Setting>,
+    configurations: BTreeMap<SmolStr, FelixConfiguration>,
+    labels: Labels,
+}
+
+impl Settings {
+    /// With the settings of file and environment.
+    pub fn new(node: &str, local: Vec<Setting>) -> Settings {
+        Settings { node: SmolStr::new(node), local, configurations: BTreeMap::new(), labels: Labels::new() }
+    }
+
+    /// Takes in an entry of the datastore, or its absence; whether it may change anything. What cannot be read counts as
+    /// absent, and is reported.
+    pub fn observe(&mut self, key: &Key, entry: Option<&Entry>) -> Result<bool, calico_api::DecodeError> {
+        let Key::Resource(resource) = key else { return Ok(false) };
+        match resource.kind {
+            Kind::FelixConfiguration => {
+                let decoded = entry.map(decode::<FelixConfigurationSpec>).transpose();
+                let found = decoded.as_ref().ok().cloned().flatten();
+                let before = match found {
+                    Some(configuration) => {
+                        let old = self.configurations.insert(resource.name.clone(), configuration.clone());
+                        old.as_ref() != Some(&configuration)
+                    }
+                    None => self.configurations.remove(&resource.name).is_some(),
+                };
+                decoded.map(|_| before)
+            }
+            Kind::Node if resource.name == self.node => {
+                let decoded = entry.map(decode::<NodeSpec>).transpose()?;
+                let labels = decoded.map(|n| n.metadata.labels).unwrap_or_default();
+                let changed = labels != self.labels;
+                self.labels = labels;
+                Ok(changed)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// What is in force now.
+    pub fn resolve(&self) -> Resolution {
+        let stored = felix_settings(self.configurations.values(), &self.node, &self.labels);
+        resolve(stored.into_iter().chain(self.local.iter().cloned()))
+    }
+}
+
+/// What the options mean to the rules.
+pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
+    let prefixes = config.interface_prefix.split(',').map(str::trim).filter(|p| !p.is_empty());
+    let allow = |text: &SmolStr| match text.to_ascii_uppercase().as_str() {
+        "RETURN" => AllowAction::Return,
+        _ => AllowAction::Accept,
+    };
+    let failsafes = |ports: &[HostPort]| -> Vec<Failsafe> {
+        ports.iter().map(|p| Failsafe { protocol: p.protocol, net: p.net, port: p.port }).collect()
+    };
+    Ok(Config {
+        interface_prefixes: prefixes.map(SmolStr::new).collect(),
+        marks: MarkBits::allocate(config.nftables_mark_mask, false)?,
+        endpoint_to_host: match config.default_endpoint_to_host_action.to_ascii_uppercase().as_str() {
+            "ACCEPT" => EndpointToHost::Accept,
+            "RETURN" => EndpointToHost::Return,
+            _ => EndpointToHost::Drop,
+        },
+        allow_vxlan_from_workloads: config.allow_vxlan_packets_from_workloads,
+        allow_ipip_from_workloads: config.allow_ipip_packets_from_workloads,
+        vxlan_port: config.vxlan_port,
+        filter_allow: allow(&config.nftables_filter_allow_action),
+        mangle_allow: allow(&config.nftables_mangle_allow_action),
+        drop_invalid: !config.disable_conntrack_invalid_check,
+        failsafe_in: failsafes(&config.failsafe_inbound_host_ports),
+        failsafe_out: failsafes(&config.failsafe_outbound_host_ports),
+        log_prefix: config.log_prefix.clone(),
+        log_limit: parse_rate(&config.log_action_rate_limit),
+        log_burst: config.log_action_rate_limit_burst,
+        nat_address: config.nat_outgoing_address.and_then(|a| match a {
+            std::net::IpAddr::V4(a) => Some(a),
+            std::net::IpAddr::V6(_) => None,
+        }),
+        nat_ports: config.nat_port_range.first().copied(),
+        nat_spares_hosts: config.nat_outgoing_exclusions == "IPPoolsAndHostIPs",
+        service_loop_reject: config.service_loop_prevention == "Reject",
+        ..Config::default()
+    })
+}
+
+/// `10/minute` as events and seconds; the option's table has checked the form.
+fn parse_rate(text: &str) -> Option<(u64, u64)> {
+    let (events, unit) = text.split_once('/')?;
+    let seconds = match unit {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => 86400,
+        _ => return None,
+    };
+    Some((events.parse().ok()?, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_defaults() {
+        assert_eq!(parse_rate("10/minute"), Some((10, 60)));
+        assert_eq!(parse_rate(""), None);
+        let config = rules_config(&FelixConfig::default()).expect("the default mask has room");
+        assert_eq!(config, Config::default());
+    }
+}
