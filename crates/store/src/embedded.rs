@@ -25,9 +25,11 @@ mod bell;
 mod database;
 mod follower;
 mod schema;
+mod writer;
 
 use bell::Bell;
 use follower::Follower;
+use writer::Writer;
 
 /// A datastore in a file. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -38,8 +40,7 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// Commits, one at a time; SQLite has one writer anyway.
-    writer: Lane,
+    writer: Writer,
     /// Reads, so that a long list does not hold up this process's commits. Opened when first used: a short-lived
     /// process that only commits pays for one connection.
     reader: Lane,
@@ -77,7 +78,7 @@ impl EmbeddedStore {
     pub fn open(path: impl Into<PathBuf>) -> Result<EmbeddedStore, Fault> {
         let path = path.into();
         schema::create_files(&path)?;
-        let writer = Lane(Mutex::new(Some(schema::open(&path)?)));
+        let writer = Writer::new(schema::open(&path)?);
         let bell = Bell::open(&path).map_err(|e| schema::io_fault(e, &Bell::path(&path)))?;
         let follower = Arc::new(Follower::new(path.clone()));
         Ok(EmbeddedStore {
@@ -93,12 +94,8 @@ impl EmbeddedStore {
     /// Commits without leaving the calling thread, for callers that have no async runtime.
     pub fn commit_blocking(&self, writes: &[Write]) -> Result<Committed, CommitError> {
         check_shape(writes)?;
-        let Shared { path, writer, bell, .. } = &*self.shared;
-        let outcome = writer.with(path, |c| database::commit(c, writes, now_ms()))?;
-        if outcome.logged {
-            bell.ring();
-        }
-        outcome.result
+        let Shared { writer, bell, .. } = &*self.shared;
+        writer.commit(writes, bell)
     }
 
     fn get_blocking(&self, key: &Key) -> Result<Option<Entry>, GetError> {
@@ -148,8 +145,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<Committed, CommitError> {
-        let (store, writes) = (self.clone(), writes.to_vec());
-        off_thread(move || store.commit_blocking(&writes)).await?
+        check_shape(writes)?;
+        let answer = self.shared.writer.enqueue(writes.to_vec());
+        let shared = self.shared.clone();
+        off_thread(move || shared.writer.drain(&shared.bell)).await?;
+        answer.await.map_err(|gone| Fault::Unavailable(gone.into()))?
     }
 
     fn atomicity(&self) -> Atomicity {
@@ -158,10 +158,8 @@ impl Store for EmbeddedStore {
 
     async fn compact(&self, revision: &Revision) -> Result<(), CompactError> {
         let (store, revision) = (self.clone(), database::number(revision));
-        let compacted = off_thread(move || {
-            let Shared { path, writer, .. } = &*store.shared;
-            writer.with(path, |c| database::compact(c, revision))
-        });
+        let compacted =
+            off_thread(move || database::compact(&mut store.shared.writer.connection(), revision));
         compacted.await.and_then(|done| done).map_err(CompactError)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! [`Store`] reads, watches and commits ordered compare-and-swaps in the words of `calico_api::record`.
 //! [`embedded::EmbeddedStore`] keeps them in one SQLite file that all processes of a host share; etcd lives in its own
-//! crate.
+//! crate. [`Syncer`] turns any store into one stream of updates that survives restarts, compaction and lost
+//! connections. [`config`] says which store a process should use. [`contract`] is the suite that every back end must
+//! pass.
 
 #![forbid(unsafe_code)]
 #![allow(

@@ -25,12 +25,12 @@ const PAGE_BYTES: usize = 1 << 20;
 /// How many expired entries one commit removes at most; the next one goes on.
 const SWEEP_ROWS: i64 = 256;
 
-/// What became of a commit.
+/// What became of a batch of commits.
 pub(super) struct Outcome {
     /// Whether watchers have something to read (a failed commit may still have removed expired entries).
     pub logged: bool,
-    /// The caller's answer.
-    pub result: Result<Committed, CommitError>,
+    /// Each caller's answer, in order.
+    pub results: Vec<Result<Committed, CommitError>>,
 }
 
 /// A stretch of the log: all its rows after one revision up to and including another.
@@ -213,65 +213,69 @@ pub(super) fn compact(c: &mut Connection, revision: i64) -> Result<(), Fault> {
     run(c).map_err(fault)
 }
 
-/// Carries out a commit whose shape has been checked.
-pub(super) fn commit(c: &mut Connection, writes: &[Write], now_ms: i64) -> Result<Outcome, Fault> {
-    run_commit(c, writes, now_ms).map_err(fault)
+/// Carries out commits whose shape has been checked: each by itself all or nothing and with a revision of its own, all
+/// made durable together. An error is for all of them, and then none happened.
+pub(super) fn commit(c: &mut Connection, batch: &[&[Write]], now_ms: i64) -> Result<Outcome, Fault> {
+    run_batch(c, batch, now_ms).map_err(fault)
 }
 
-fn run_commit(c: &mut Connection, writes: &[Write], now_ms: i64) -> rusqlite::Result<Outcome> {
+fn run_batch(c: &mut Connection, batch: &[&[Write]], now_ms: i64) -> rusqlite::Result<Outcome> {
     let tx = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let before = head(&tx)?;
     // What has expired is gone for the comparisons, and its deletion has a revision of its own before ours.
-    let start = sweep(&tx, &before, now_ms)?;
-    let swept = start.revision != before.revision;
+    let mut at = sweep(&tx, &before, now_ms)?;
+    let mut results = Vec::with_capacity(batch.len());
+    for writes in batch {
+        results.push(run_commit(&tx, writes, &mut at, now_ms)?);
+    }
+    let logged = at.revision != before.revision;
+    if logged {
+        trim(&tx, &at)?;
+        tx.commit()?;
+    } else {
+        tx.rollback()?;
+    }
+    Ok(Outcome { logged, results })
+}
+
+/// One commit inside the transaction. It compares everything before it writes anything, so that a conflict leaves no
+/// trace.
+fn run_commit(
+    tx: &Transaction<'_>,
+    writes: &[Write],
+    at: &mut Head,
+    now_ms: i64,
+) -> rusqlite::Result<Result<Committed, CommitError>> {
     for (index, write) in writes.iter().enumerate() {
-        if let Some(current) = mismatch(&tx, write, now_ms)? {
-            if swept {
-                tx.commit()?;
-            } else {
-                tx.rollback()?;
-            }
+        if let Some(current) = mismatch(tx, write, now_ms)? {
             let (key, current) = (write.key().clone(), current.map(Box::new));
-            let result = Err(CommitError::Conflict { index, key, current });
-            return Ok(Outcome { logged: swept, result });
+            return Ok(Err(CommitError::Conflict { index, key, current }));
         }
     }
-    let mut log = Log::new(&tx, &start);
+    let mut log = Log::new(tx, at);
     for write in writes {
         match write {
             Write::Put { key, value, ttl_secs, .. } => {
                 let text = key.to_string();
                 let expires = ttl_secs.map(|ttl| now_ms.saturating_add(i64::from(ttl) * 1000));
-                log.tx
-                    .prepare_cached(
-                        "INSERT INTO entry (key, value, revision, expires) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT (key) DO UPDATE SET value = ?2, revision = ?3, expires = ?4",
-                    )?
-                    .execute(params![text, &value[..], log.revision, expires])?;
+                tx.prepare_cached(
+                    "INSERT INTO entry (key, value, revision, expires) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (key) DO UPDATE SET value = ?2, revision = ?3, expires = ?4",
+                )?
+                .execute(params![text, &value[..], log.revision, expires])?;
                 log.append(&text, Some(&value[..]))?;
             }
             Write::Delete { key, .. } => {
                 let text = key.to_string();
-                let mut statement = log.tx.prepare_cached("DELETE FROM entry WHERE key = ?1")?;
-                if statement.execute([&text])? > 0 {
+                if tx.prepare_cached("DELETE FROM entry WHERE key = ?1")?.execute([&text])? > 0 {
                     log.append(&text, None)?;
                 }
             }
             Write::Check { .. } => {}
         }
     }
-    let written = log.step > 0;
-    let revision = if written { log.revision } else { start.revision };
-    if written {
-        trim(&tx, log.revision, log.total)?;
-    }
-    if written || swept {
-        tx.commit()?;
-    } else {
-        tx.rollback()?;
-    }
-    let revisions = vec![Revision::from(revision); writes.len()];
-    Ok(Outcome { logged: written || swept, result: Ok(Committed { revisions }) })
+    *at = log.head(at);
+    Ok(Ok(Committed { revisions: vec![Revision::from(at.revision); writes.len()] }))
 }
 
 /// `Some(what is there)` if a step's expectation does not hold.
@@ -302,6 +306,12 @@ impl<'a> Log<'a> {
         Log { tx, revision: before.revision + 1, step: 0, total: before.total }
     }
 
+    /// The head after the commit: unchanged if it logged nothing.
+    fn head(&self, before: &Head) -> Head {
+        let revision = if self.step > 0 { self.revision } else { before.revision };
+        Head { revision, total: self.total }
+    }
+
     fn append(&mut self, key: &str, value: Option<&[u8]>) -> rusqlite::Result<()> {
         let bytes = key.len() + value.map_or(0, <[u8]>::len);
         self.total = self.total.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -324,19 +334,18 @@ fn sweep(tx: &Transaction<'_>, before: &Head, now_ms: i64) -> rusqlite::Result<H
         tx.prepare_cached("DELETE FROM entry WHERE key = ?1")?.execute([key])?;
         log.append(key, None)?;
     }
-    let revision = if log.step > 0 { log.revision } else { before.revision };
-    Ok(Head { revision, total: log.total })
+    Ok(log.head(before))
 }
 
 /// Drops the oldest eighth of the log when it has outgrown its bounds: seldom, and never much at a time.
-fn trim(tx: &Transaction<'_>, newest: i64, total: i64) -> rusqlite::Result<()> {
+fn trim(tx: &Transaction<'_>, newest: &Head) -> rusqlite::Result<()> {
     let first = tx
         .prepare_cached("SELECT id, total FROM log ORDER BY id LIMIT 1")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)? / STEPS, row.get::<_, i64>(1)?)))
         .optional()?;
     let Some((first, first_total)) = first else { return Ok(()) };
-    let revisions = newest - first + 1;
-    if revisions <= 1 || (revisions <= HISTORY_REVISIONS && total - first_total <= HISTORY_BYTES) {
+    let revisions = newest.revision - first + 1;
+    if revisions <= 1 || (revisions <= HISTORY_REVISIONS && newest.total - first_total <= HISTORY_BYTES) {
         return Ok(());
     }
     let cut = first + (revisions / 8).max(1);

@@ -110,3 +110,25 @@ fn expired_entries_are_absent_for_comparisons_and_get_a_deletion_of_their_own() 
     assert_eq!(puts, [true, false, true, false, true]);
     assert_eq!(page.through, 6);
 }
+
+#[tokio::test]
+async fn commits_that_share_a_transaction_stay_apart() {
+    let (_dir, store) = store();
+    let alone = (0..50).map(|n| [Write::create(key(&format!("p{n}")), Bytes::from_static(b"{}"))]);
+    // Everybody wants the same key besides one of their own: one wins, and the losers leave nothing.
+    let rival = |n: u32| {
+        let own = Write::create(key(&format!("own{n}")), Bytes::from_static(b"{}"));
+        [own, Write::create(key("prize"), Bytes::from(n.to_string()))]
+    };
+    let (alone, rivals): (Vec<_>, Vec<_>) = (alone.collect(), (0..50).map(rival).collect());
+    let writes = alone.iter().map(|w| &w[..]).chain(rivals.iter().map(|w| &w[..]));
+    let results = futures::future::join_all(writes.map(|w| store.commit(w))).await;
+
+    let mut revisions: Vec<&Revision> = results.iter().flatten().map(|done| &done.revisions[0]).collect();
+    revisions.sort();
+    revisions.dedup();
+    assert_eq!(revisions.len(), 51, "commits share revisions, or failed");
+    let lost = |r: &Result<Committed, CommitError>| matches!(r, Err(CommitError::Conflict { index: 1, .. }));
+    assert_eq!(results.iter().filter(|r| lost(r)).count(), 49);
+    assert_eq!(store.list_blocking(&Selection::all(Kind::NetworkPolicy)).unwrap().entries.len(), 52);
+}
