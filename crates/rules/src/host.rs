@@ -132,7 +132,7 @@ const DISPATCHES: [(&str, Way, Pick, bool); 7] = [
     (chain::MANGLE_FROM_HOST, Way::In, |c| c.mangle_from.as_ref(), false),
 ];
 
-/// The host endpoints' dispatch, always needed by [`crate::statics`] even where there are none.
+/// The host endpoints' dispatch, always needed by [`crate::statics()`] even where there are none.
 ///
 /// `by_interface` is what governs each interface: the caller has matched endpoints to interfaces by name and by
 /// expected addresses, the lowest name winning. `any` is the endpoint named `*` that governs all other interfaces but

@@ -18,7 +18,7 @@ use crate::ir::{End, Match, Transport};
 use crate::name;
 use crate::nft::{Data, Element, KeyField, SetSpec};
 
-/// Ids of the sets that the rules of [`crate::statics`] use; the dataplane fills them.
+/// Ids of the sets that the rules of [`crate::statics()`] use; the dataplane fills them.
 pub mod id {
     /// Pools whose workloads are masqueraded when they leave the pools: prefixes.
     pub const MASQUERADED_POOLS: &str = "masq-ipam-pools";
