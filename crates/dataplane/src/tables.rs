@@ -4,3 +4,5 @@ pub mod link;
 pub mod neigh;
 pub mod nft;
 pub mod route;
+pub mod sysctl;
+pub mod tracked;

@@ -9,9 +9,17 @@
 )]
 
 pub mod attr;
+pub mod conntrack;
+mod kernel;
+pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod rtnl;
 pub mod sysctl;
 pub mod veth;
+
+#[cfg(test)]
+mod testing;
+
+pub use kernel::RealKernel;

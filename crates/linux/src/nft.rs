@@ -20,6 +20,7 @@ use thiserror::Error;
 
 pub use encode::{Batch, Features};
 
+#[allow(clippy::wildcard_imports, reason = "a module of constants by the kernel's names")]
 use self::constant::*;
 use self::encode::{family, nfgenmsg};
 use self::set::DumpedElement;

@@ -109,11 +109,10 @@ impl ContainerLink {
     }
 
     fn set_up(&self, host: &mut Rtnl, sysctl: &Sysctl, netns: &Netns) -> Result<CreatedLink, VethError> {
-        let link = host.read_link(&self.host)?.ok_or_else(|| VethError::Vanished(self.host.clone()))?;
         self.write_host_sysctls(sysctl)?;
         host.change_link(&self.host, LinkChange { up: Some(true), ..LinkChange::default() })?;
-        let (container_index, container_mac) = netns.run(|| self.set_up_container(sysctl))??;
         if self.has(Family::V6) {
+            // Before there is a carrier: the kernel's own one would be in doubt until its turn comes.
             let address = Address {
                 device: self.host.clone(),
                 address: GATEWAY_V6.into(),
@@ -122,6 +121,10 @@ impl ContainerLink {
             };
             host.apply_addresses(&[AddressOp::Add(address)])?;
         }
+        let (container_index, container_mac) = netns.run(|| self.set_up_container(sysctl))??;
+        // The host side came up first, without a carrier, and would send nothing until the kernel's link watch gets
+        // its turn. Being asked, the kernel (6.8 and up) lets it send at once.
+        let link = host.read_link(&self.host)?.ok_or_else(|| VethError::Vanished(self.host.clone()))?;
         if let Some(protocol) = self.host_routes {
             for address in &self.addresses {
                 self.add_host_route(
@@ -139,9 +142,9 @@ impl ContainerLink {
 
     /// The host side's parameters (spec 5 §1.9, spec 3 §6.6).
     fn write_host_sysctls(&self, sysctl: &Sysctl) -> Result<(), VethError> {
-        for (name, value, required) in host_sysctls(&self.host, self.has(Family::V6)) {
-            match sysctl.write(&name, value) {
-                Err(error) if required => return Err(error.into()),
+        for parameter in calico_dataplane::tables::sysctl::workload(&self.host, self.has(Family::V6)) {
+            match sysctl.write(&parameter.name, &parameter.value) {
+                Err(error) if parameter.required => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "optional parameter not set"),
                 Ok(()) => {}
             }
@@ -235,27 +238,6 @@ impl ContainerLink {
             }),
         }
     }
-}
-
-/// The parameters of a workload's host interface: name, value, and whether it can not do without. The agent sets the
-/// same ones.
-pub fn host_sysctls(device: &IfName, ipv6: bool) -> Vec<(String, &'static str, bool)> {
-    let mut list = vec![
-        (format!("net/ipv4/conf/{device}/route_localnet"), "1", true),
-        (format!("net/ipv4/neigh/{device}/proxy_delay"), "0", false),
-        (format!("net/ipv4/conf/{device}/proxy_arp"), "1", true),
-        (format!("net/ipv4/conf/{device}/forwarding"), "1", true),
-        (format!("net/ipv6/conf/{device}/accept_ra"), "0", false),
-    ];
-    if ipv6 {
-        list.extend([
-            (format!("net/ipv6/conf/{device}/accept_dad"), "0", true),
-            (format!("net/ipv6/conf/{device}/disable_ipv6"), "0", true),
-            (format!("net/ipv6/conf/{device}/proxy_ndp"), "1", true),
-            (format!("net/ipv6/conf/{device}/forwarding"), "1", true),
-        ]);
-    }
-    list
 }
 
 /// Removes an interface inside a namespace, and with it the host side. Whether there was one.

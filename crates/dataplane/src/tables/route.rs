@@ -1,6 +1,5 @@
-//! Routes: the entries, which of the kernel's are ours, and the plan between actual and desired.
+//! Routes: the entries, and which of the kernel's are ours.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -63,6 +62,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// The key of the route to a local workload's address.
+    pub fn workload_key(destination: Cidr) -> RouteKey {
+        RouteKey { table: MAIN_TABLE, destination, priority: WORKLOAD_PRIORITY }
+    }
+
     /// The route to a local workload's address over its veth. The CNI plugin makes the same one, so that the agent
     /// finds nothing to change.
     pub fn workload(destination: Cidr, device: IfName, protocol: u8) -> Route {
@@ -71,7 +75,7 @@ impl Route {
             Family::V6 => SCOPE_GLOBAL,
         };
         Route {
-            key: RouteKey { table: MAIN_TABLE, destination, priority: WORKLOAD_PRIORITY },
+            key: Route::workload_key(destination),
             kind: RouteKind::Unicast,
             protocol,
             scope,
@@ -163,42 +167,6 @@ impl RouteOwnership {
             (Some(device), _) => calico || TUNNELS.contains(&device.as_str()),
         }
     }
-}
-
-/// The plan from the kernel's routes to the desired ones: additions first, so that no destination is ever without.
-/// A foreign route that holds a key of ours is left alone; its key is returned beside the plan.
-pub fn plan(
-    actual: &[Route],
-    desired: &BTreeMap<RouteKey, Route>,
-    ownership: &RouteOwnership,
-) -> (Vec<RouteOp>, Vec<RouteKey>) {
-    let mut missing: BTreeMap<&RouteKey, &Route> = desired.iter().collect();
-    let mut deletes = Vec::new();
-    let mut foreign = Vec::new();
-    let mut present = std::collections::BTreeSet::new();
-    for route in actual {
-        match desired.get(&route.key) {
-            Some(wanted) if wanted == route => {
-                present.insert(&route.key);
-                missing.remove(&route.key);
-            }
-            // Replaced in place below, unless another route of this key is right already.
-            Some(_) if ownership.is_ours(route) => {
-                if present.contains(&route.key) {
-                    deletes.push(RouteOp::Delete(route.clone()));
-                }
-            }
-            Some(_) => {
-                missing.remove(&route.key);
-                foreign.push(route.key);
-            }
-            None if ownership.is_ours(route) => deletes.push(RouteOp::Delete(route.clone())),
-            None => {}
-        }
-    }
-    let mut ops: Vec<RouteOp> = missing.into_values().cloned().map(RouteOp::Replace).collect();
-    ops.append(&mut deletes);
-    (ops, foreign)
 }
 
 impl fmt::Display for Route {

@@ -4,6 +4,7 @@ use calico_dataplane::tables::nft::{ActualRule, RuleHandle, RuleId};
 use calico_rules::nft::{ChainKind, ChainType, Hook, SetSpec, Table};
 use smol_str::SmolStr;
 
+#[allow(clippy::wildcard_imports, reason = "a module of constants by the kernel's names")]
 use super::constant::*;
 use super::encode::{chain_type, hook_number};
 use super::set::decode_spec;

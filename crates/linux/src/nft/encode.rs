@@ -3,6 +3,7 @@
 use calico_dataplane::tables::nft::{Element, NftOp, Place, RuleId};
 use calico_rules::nft::{ChainKind, ChainType, Hook, Rule, Table};
 
+#[allow(clippy::wildcard_imports, reason = "a module of constants by the kernel's names")]
 use super::constant::*;
 use super::expr::encode_expr;
 use super::set::{encode_elements, encode_set};

@@ -3,6 +3,7 @@
 use calico_net::Family;
 use calico_rules::nft::{CmpOp, CtKey, Expr, Fib, MetaKey, PayloadBase, Reg, Verdict};
 
+#[allow(clippy::wildcard_imports, reason = "a module of constants by the kernel's names")]
 use super::constant::*;
 use crate::attr::Writer;
 

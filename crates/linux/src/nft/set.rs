@@ -1,9 +1,10 @@
 //! Sets, maps and their elements to netlink attributes and back.
 
-use calico_dataplane::tables::nft::{ActualSet, Element};
-use calico_rules::nft::{Data, KeyField, SetSpec, Verdict};
+use calico_dataplane::tables::nft::ActualSet;
+use calico_rules::nft::{Data, Element, KeyField, SetSpec, Verdict};
 use smol_str::SmolStr;
 
+#[allow(clippy::wildcard_imports, reason = "a module of constants by the kernel's names")]
 use super::constant::*;
 use super::expr::{encode_verdict, value};
 use crate::attr::{Attrs, MAX_PAYLOAD, Writer, read_be32, read_text};

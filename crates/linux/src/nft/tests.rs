@@ -1,14 +1,12 @@
 //! The encoder against golden bytes, the decoders against anything, and both against the real kernel.
 
-use std::process::Command;
-
 use calico_dataplane::tables::nft::{Element, NamedRule, NftOp, Place};
 use calico_rules::nft::*;
 use proptest::prelude::*;
 use smallvec::smallvec;
 
 use super::*;
-use crate::netns::Netns;
+use crate::testing::{in_netns, run, wait_for};
 
 const NEW: Features = Features { persistent_owner: true, destroy: true };
 
@@ -41,19 +39,8 @@ fn ifname(name: &str) -> Data {
     data
 }
 
-/// Runs in a fresh network namespace; tests that need one say so where there is no privilege.
-fn in_netns(work: impl FnOnce() + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: network namespaces need root");
-        return;
-    }
-    Netns::create().unwrap().run(work).unwrap();
-}
-
 fn nft(args: &[&str]) -> String {
-    let output = Command::new("nft").args(args).output().unwrap();
-    assert!(output.status.success(), "nft {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run("nft", args)
 }
 
 /// One of each thing that the object model can say.
@@ -386,7 +373,9 @@ fn an_owned_table_survives_flush_and_its_process() {
         assert_eq!(second.read().unwrap()[&Table::Inet].chains.len(), 1);
         assert!(matches!(second.apply(&[NftOp::AddTable(Table::Inet)]), Err(NftError::Owned { .. })));
         drop(first);
-        second.apply(&[NftOp::AddTable(Table::Inet), chain("d", ChainKind::Regular)]).unwrap();
+        // Another test's child process holds a copy of the socket from its fork until its exec.
+        let claim = [NftOp::AddTable(Table::Inet), chain("d", ChainKind::Regular)];
+        wait_for("the claim", || second.apply(&claim).is_ok());
         assert_eq!(second.read().unwrap()[&Table::Inet].chains.len(), 2);
         second.apply(&[NftOp::DeleteTable(Table::Inet), NftOp::DeleteTable(Table::Arp)]).unwrap();
         assert!(second.read().unwrap().is_empty());

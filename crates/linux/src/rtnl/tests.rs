@@ -1,7 +1,5 @@
 //! Routes, addresses, neighbours and rules against the real kernel.
 
-use std::process::Command;
-
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteKey, RouteKind, RouteOp, SCOPE_GLOBAL};
 use calico_net::{Cidr, Mac};
@@ -11,37 +9,27 @@ use super::*;
 use crate::netns::Netns;
 use crate::rtnl::iprule::IpRule;
 use crate::rtnl::link::{LinkChange, VethEnd, VethPair};
+use crate::testing::{in_netns, run};
 
 /// In a namespace with a veth `cali1` that is up.
 fn with_veth(work: impl FnOnce(&mut Rtnl) + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: network namespaces need root");
-        return;
-    }
-    let netns = Netns::create().unwrap();
-    netns
-        .run(|| {
-            let mut rtnl = Rtnl::open().unwrap();
-            let end = |name: &str| VethEnd { name: name.parse().unwrap(), mac: None };
-            let pair = VethPair { near: end("cali1"), far: end("peer1"), mtu: 1500, queues: 1 };
-            rtnl.create_veth(&pair, std::os::fd::AsFd::as_fd(&netns)).unwrap();
-            for name in ["cali1", "peer1", "lo"] {
-                rtnl.change_link(
-                    &name.parse().unwrap(),
-                    LinkChange { up: Some(true), ..LinkChange::default() },
-                )
+    in_netns(|| {
+        let netns = Netns::current().unwrap();
+        let mut rtnl = Rtnl::open().unwrap();
+        let end = |name: &str| VethEnd { name: name.parse().unwrap(), mac: None };
+        let pair = VethPair { near: end("cali1"), far: end("peer1"), mtu: 1500, queues: 1 };
+        rtnl.create_veth(&pair, std::os::fd::AsFd::as_fd(&netns)).unwrap();
+        for name in ["cali1", "peer1", "lo"] {
+            rtnl.change_link(&name.parse().unwrap(), LinkChange { up: Some(true), ..LinkChange::default() })
                 .unwrap();
-            }
-            rtnl.read_links().unwrap();
-            work(&mut rtnl);
-        })
-        .unwrap();
+        }
+        rtnl.read_links().unwrap();
+        work(&mut rtnl);
+    });
 }
 
 fn ip(args: &[&str]) -> String {
-    let output = Command::new("ip").args(args).output().unwrap();
-    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run("ip", args)
 }
 
 fn workload(address: &str) -> Route {

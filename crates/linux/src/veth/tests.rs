@@ -1,13 +1,10 @@
 //! Container links in namespaces of our own: made, used by real packets, made again, removed.
 
-use std::process::Command;
-
 use super::*;
+use crate::testing::{add_local_v6, in_netns, run};
 
 fn ip(args: &[&str]) -> String {
-    let output = Command::new("ip").args(args).output().unwrap();
-    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run("ip", args)
 }
 
 fn link(addresses: &[&str]) -> ContainerLink {
@@ -26,12 +23,10 @@ fn link(addresses: &[&str]) -> ContainerLink {
 
 /// Runs with a host namespace (entered) and a container namespace (not entered).
 fn in_two_netns(work: impl FnOnce(&Netns) + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: network namespaces need root");
-        return;
-    }
-    let container = Netns::create().unwrap();
-    Netns::create().unwrap().run(|| work(&container)).unwrap();
+    in_netns(|| {
+        let container = Netns::create().unwrap();
+        work(&container);
+    });
 }
 
 #[test]
@@ -57,7 +52,7 @@ fn both_families_work_at_once() {
         ip(&["link", "set", "lo", "up"]);
         ip(&["route", "add", "default", "dev", "lo"]);
         ip(&["addr", "add", "192.0.2.1/32", "dev", "lo"]);
-        ip(&["addr", "add", "2001:db8::1/128", "dev", "lo"]);
+        add_local_v6("2001:db8::1");
         for (server, client) in [("192.0.2.1:7000", "10.65.0.7:0"), ("[2001:db8::1]:7000", "[fd00:65::7]:0")]
         {
             let socket = std::net::UdpSocket::bind(server).unwrap();
@@ -66,7 +61,7 @@ fn both_families_work_at_once() {
                 .run(|| std::net::UdpSocket::bind(client).unwrap().send_to(b"hello", server).unwrap())
                 .unwrap();
             let mut buffer = [0; 16];
-            let (len, from) = socket.recv_from(&mut buffer).unwrap();
+            let (len, from) = socket.recv_from(&mut buffer).expect(client);
             assert_eq!(&buffer[..len], b"hello");
             assert!(client.starts_with(&from.to_string()[..5]));
         }

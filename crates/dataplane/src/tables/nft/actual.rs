@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use calico_rules::nft::{ChainKind, SetSpec, Table};
+use calico_rules::nft::{ChainKind, Element, SetSpec, Table};
 use smol_str::SmolStr;
 
 use super::identity::RuleId;
-use super::op::{Element, RuleHandle};
+use super::op::RuleHandle;
 
 /// A rule as it stands in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use calico_rules::nft::{ChainKind, Data, Rule, SetSpec, Table, Verdict};
+use calico_rules::nft::{ChainKind, Data, Element, Rule, SetSpec, Table, Verdict};
 use smol_str::SmolStr;
 
 use super::identity::RuleId;
@@ -11,33 +11,10 @@ use super::identity::RuleId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleHandle(pub u64);
 
-/// One element of a set or map.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Element {
-    /// A key of an exact set: all fields of the set's key, each padded to four bytes when there are several.
-    Exact(Data),
-    /// Every key from `first` to `last`, of an interval set.
-    Interval {
-        /// Lowest key inside.
-        first: Data,
-        /// Highest key inside.
-        last: Data,
-    },
-    /// A key of a verdict map and what it leads to.
-    Verdict {
-        /// The key.
-        key: Data,
-        /// The verdict.
-        verdict: Verdict,
-    },
-}
-
-impl Element {
-    /// What no two elements of one set may share: the key, or an interval's first key.
-    pub fn key(&self) -> &Data {
-        match self {
-            Element::Exact(key) | Element::Interval { first: key, .. } | Element::Verdict { key, .. } => key,
-        }
+/// What no two elements of one set may share: the key, or an interval's first key.
+pub fn element_key(element: &Element) -> &Data {
+    match element {
+        Element::Exact(key) | Element::Interval { first: key, .. } | Element::Verdict { key, .. } => key,
     }
 }
 
@@ -190,24 +167,22 @@ fn write_hex(f: &mut fmt::Formatter<'_>, data: &[u8]) -> fmt::Result {
     data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Element::Exact(key) => write_hex(f, key),
-            Element::Interval { first, last } => {
-                write_hex(f, first)?;
-                f.write_str("-")?;
-                write_hex(f, last)
-            }
-            Element::Verdict { key, verdict } => {
-                write_hex(f, key)?;
-                match verdict {
-                    Verdict::Accept => f.write_str(": accept"),
-                    Verdict::Drop => f.write_str(": drop"),
-                    Verdict::Return => f.write_str(": return"),
-                    Verdict::Jump(chain) => write!(f, ": jump {chain}"),
-                    Verdict::Goto(chain) => write!(f, ": goto {chain}"),
-                }
+fn write_element(f: &mut fmt::Formatter<'_>, element: &Element) -> fmt::Result {
+    match element {
+        Element::Exact(key) => write_hex(f, key),
+        Element::Interval { first, last } => {
+            write_hex(f, first)?;
+            f.write_str("-")?;
+            write_hex(f, last)
+        }
+        Element::Verdict { key, verdict } => {
+            write_hex(f, key)?;
+            match verdict {
+                Verdict::Accept => f.write_str(": accept"),
+                Verdict::Drop => f.write_str(": drop"),
+                Verdict::Return => f.write_str(": return"),
+                Verdict::Jump(chain) => write!(f, ": jump {chain}"),
+                Verdict::Goto(chain) => write!(f, ": goto {chain}"),
             }
         }
     }
@@ -219,7 +194,7 @@ impl fmt::Display for NftOp {
         let list = |f: &mut fmt::Formatter<'_>, elements: &[Element]| {
             elements.iter().enumerate().try_for_each(|(i, element)| {
                 f.write_str(if i == 0 { " { " } else { ", " })?;
-                element.fmt(f)
+                write_element(f, element)
             })?;
             f.write_str(" }")
         };

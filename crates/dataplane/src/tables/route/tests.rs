@@ -1,4 +1,4 @@
-//! Whose routes are whose, and plans between tables.
+//! Whose routes are whose.
 
 use super::*;
 
@@ -12,10 +12,6 @@ fn workload(address: &str, name: &str) -> Route {
 
 fn foreign(destination: &str, name: &str, protocol: u8) -> Route {
     Route { device: device(name), ..Route { protocol, ..workload(destination, name) } }
-}
-
-fn table(routes: &[Route]) -> BTreeMap<RouteKey, Route> {
-    routes.iter().map(|r| (r.key, r.clone())).collect()
 }
 
 #[test]
@@ -43,32 +39,4 @@ fn ownership_follows_calico() {
     }
     let custom = RouteOwnership { device_protocol: 99, ..RouteOwnership::default() };
     assert!(custom.is_ours(&foreign("10.65.1.0/26", "eth0", 99)));
-}
-
-#[test]
-fn plans_only_the_difference_and_adds_before_it_removes() {
-    let kept = workload("10.65.0.1", "cali1");
-    let moved_from = workload("10.65.0.2", "cali2");
-    let moved_to = workload("10.65.0.2", "cali3");
-    let gone = workload("10.65.0.3", "cali3");
-    let new = workload("10.65.0.4", "cali4");
-    let others = foreign("10.0.0.0/8", "eth0", 3);
-    let (ops, conflicts) = plan(
-        &[gone.clone(), kept.clone(), moved_from, others],
-        &table(&[kept.clone(), moved_to.clone(), new.clone()]),
-        &RouteOwnership::default(),
-    );
-    assert_eq!(ops, [RouteOp::Replace(moved_to), RouteOp::Replace(new), RouteOp::Delete(gone)]);
-    assert_eq!(conflicts, []);
-    let same = table(std::slice::from_ref(&kept));
-    assert_eq!(plan(&[kept], &same, &RouteOwnership::default()), (vec![], vec![]));
-}
-
-#[test]
-fn a_foreign_route_with_our_key_stays_and_is_named() {
-    let block = Route::blackhole("10.65.0.0/26".parse().unwrap());
-    let theirs = Route { protocol: 12, ..block.clone() };
-    let (ops, conflicts) = plan(&[theirs], &table(std::slice::from_ref(&block)), &RouteOwnership::default());
-    assert_eq!(ops, []);
-    assert_eq!(conflicts, [block.key]);
 }

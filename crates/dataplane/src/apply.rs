@@ -1,0 +1,262 @@
+//! Doing the plan: one update from reading what is unknown to noting what was done.
+//!
+//! One bad object never stops the rest: what the kernel refuses is made to deny, reported, and left out of the next
+//! try. Where there is no memory, what was in force stays.
+
+use std::collections::BTreeSet;
+
+use calico_calc::change::WorkloadId;
+
+use crate::desired::Desired;
+use crate::desired::WorkloadState;
+use crate::kernel::{Kernel, KernelError, NftRefusal};
+use crate::plan::Plan;
+use crate::tables::neigh::NeighbourOp;
+use crate::tables::route::RouteOp;
+
+/// Something that is not as it should be, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What it is about.
+    pub object: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What an update did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Everything desired is in the kernel. If not, try again later.
+    pub complete: bool,
+    /// What went wrong.
+    pub problems: Vec<Problem>,
+    /// nf_tables operations done.
+    pub nft_ops: usize,
+    /// nf_tables transactions done.
+    pub transactions: usize,
+    /// Routes changed.
+    pub routes: usize,
+    /// Endpoints whose state may have changed, and their state now.
+    pub workloads: Vec<(WorkloadId, WorkloadState)>,
+}
+
+impl Report {
+    fn problem(&mut self, object: impl ToString, reason: impl ToString) {
+        self.problems.push(Problem { object: object.to_string(), reason: reason.to_string() });
+    }
+}
+
+/// How many objects may be left out of one update. More than this is no bad object but a bad table.
+const REFUSALS_MAX: usize = 1000;
+
+/// Reads all of the kernel's tables: at the start, and when they may have been changed behind our back. Everything of
+/// ours that is there is adopted.
+pub fn resync(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+    let links = kernel.read_links()?;
+    let addresses = kernel.read_addresses()?;
+    desired.observe_links(links, addresses);
+    desired.ruleset.adopt(kernel.read_nft()?);
+    resync_routes(desired, kernel)?;
+    desired.ruleset.retry_denied();
+    desired.mark_all_interfaces();
+    Ok(())
+}
+
+fn resync_routes(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+    let ownership = desired.settings().routes.clone();
+    let (ours, foreign): (Vec<_>, Vec<_>) =
+        kernel.read_routes()?.into_iter().partition(|r| ownership.is_ours(r));
+    // Where both hold a key, the foreign one is what must be respected.
+    desired.routes.observe_all(ours.into_iter().chain(foreign).map(|r| (r.key, r)));
+    let neighbours = kernel.read_neighbours()?;
+    desired.neighbours.observe_all(neighbours.into_iter().map(|n| (n.key.clone(), n)));
+    Ok(())
+}
+
+/// One update: makes the kernel hold what is desired.
+pub fn apply(desired: &mut Desired, kernel: &mut impl Kernel) -> Report {
+    desired.render();
+    let mut report = Report { complete: true, ..Report::default() };
+    let rules_are_open = apply_ruleset(desired, kernel, &mut report, Half::Open);
+    let plan = desired.plan();
+    // Without its rules no endpoint gets a route: fail closed.
+    if rules_are_open {
+        apply_routes(desired, kernel, &plan, &mut report);
+        apply_ruleset(desired, kernel, &mut report, Half::Close);
+    }
+    for object in desired.ruleset.denied() {
+        report.complete = false;
+        note_denied(&mut report, &object.to_string());
+    }
+    for id in std::mem::take(&mut desired.touched) {
+        if let Some(state) = desired.workload_state(&id) {
+            let state = if rules_are_open { state } else { WorkloadState::Error };
+            report.workloads.push((id, state));
+        }
+    }
+    report
+}
+
+/// A denied object is named once for each update that it stays denied.
+fn note_denied(report: &mut Report, object: &str) {
+    if report.problems.iter().all(|p| p.object != object) {
+        report.problem(object, "denied: the kernel refused it before");
+    }
+}
+
+/// Which half of the ruleset's plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Open,
+    Close,
+}
+
+/// Does one half of the ruleset's plan. Whether all of it is done but for what was refused.
+fn apply_ruleset(desired: &mut Desired, kernel: &mut impl Kernel, report: &mut Report, half: Half) -> bool {
+    let mut read_again = false;
+    for _ in 0..REFUSALS_MAX {
+        if let Err(error) = learn_handles(desired, kernel) {
+            report.complete = false;
+            report.problem("nf_tables", error);
+            return false;
+        }
+        let plan = desired.ruleset.plan();
+        let ops = match half {
+            Half::Open => plan.open,
+            Half::Close => plan.close,
+        };
+        if ops.is_empty() {
+            return true;
+        }
+        match kernel.apply_nft(&ops) {
+            Ok(()) => {
+                report.nft_ops += ops.len();
+                report.transactions += 1;
+                desired.ruleset.applied(&ops);
+                return true;
+            }
+            Err(NftRefusal::Operation { index, reason }) => {
+                // What we know may be out of date; look before blaming the object.
+                if !read_again {
+                    read_again = true;
+                    match kernel.read_nft() {
+                        Ok(actual) => desired.ruleset.adopt(actual),
+                        Err(error) => report.problem("nf_tables", error),
+                    }
+                    continue;
+                }
+                report.complete = false;
+                report.problem(ops[index].object(), reason);
+                if !desired.ruleset.deny(&ops[index]) {
+                    return false;
+                }
+            }
+            Err(other @ (NftRefusal::NoMemory(_) | NftRefusal::Failed(_))) => {
+                report.complete = false;
+                report.problem("nf_tables", other);
+                return false;
+            }
+        }
+    }
+    report.complete = false;
+    false
+}
+
+fn learn_handles(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+    for (table, chain) in desired.ruleset.unknown_handles() {
+        let rules = kernel.read_chain(table, &chain)?;
+        desired.ruleset.learn(table, &chain, &rules);
+    }
+    Ok(())
+}
+
+fn apply_routes(desired: &mut Desired, kernel: &mut impl Kernel, plan: &Plan, report: &mut Report) {
+    let Plan { nft: _, sysctls, neighbours, moved, routes, foreign, gone, gone_neighbours } = plan;
+    desired.sysctls.clear();
+    for sysctl in sysctls {
+        match kernel.write_sysctl(sysctl) {
+            Err(error) if sysctl.required => report.problem(sysctl, error),
+            Err(_) | Ok(()) => {}
+        }
+    }
+    apply_neighbours(desired, kernel, neighbours, report);
+    purge(kernel, moved, report);
+    match kernel.apply_routes(routes) {
+        Ok(refused) => {
+            report.routes = routes.len() - refused.len();
+            note_routes(desired, routes, &refused, report);
+        }
+        Err(error) => {
+            report.complete = false;
+            report.problem("routes", error);
+        }
+    }
+    for key in foreign {
+        report.problem(format!("route {}", key.destination), "another program's route is in its place");
+    }
+    purge(kernel, gone, report);
+    desired.left.clear();
+    apply_neighbours(desired, kernel, gone_neighbours, report);
+    desired.routes.settle();
+    desired.neighbours.settle();
+}
+
+fn note_routes(
+    desired: &mut Desired,
+    ops: &[RouteOp],
+    refused: &[(usize, KernelError)],
+    report: &mut Report,
+) {
+    let mut refused = refused.iter().peekable();
+    for (place, op) in ops.iter().enumerate() {
+        if let Some((_, error)) = refused.next_if(|(i, _)| *i == place) {
+            report.complete = false;
+            report.problem(op, error);
+            continue;
+        }
+        match op {
+            RouteOp::Replace(route) => desired.routes.observe(route.key, Some(route.clone())),
+            RouteOp::Delete(route) => desired.routes.observe(route.key, None),
+        }
+    }
+}
+
+fn apply_neighbours(
+    desired: &mut Desired,
+    kernel: &mut impl Kernel,
+    ops: &[NeighbourOp],
+    report: &mut Report,
+) {
+    if ops.is_empty() {
+        return;
+    }
+    let refused = match kernel.apply_neighbours(ops) {
+        Ok(refused) => refused,
+        Err(error) => {
+            report.complete = false;
+            return report.problem("neighbours", error);
+        }
+    };
+    let failed: BTreeSet<usize> = refused.iter().map(|(place, _)| *place).collect();
+    for (place, error) in refused {
+        report.complete = false;
+        report.problem(&ops[place], error);
+    }
+    for (_, op) in ops.iter().enumerate().filter(|(place, _)| !failed.contains(place)) {
+        match op {
+            NeighbourOp::Replace(entry) => desired.neighbours.observe(entry.key.clone(), Some(entry.clone())),
+            NeighbourOp::Delete(key) => desired.neighbours.observe(key.clone(), None),
+        }
+    }
+}
+
+fn purge(kernel: &mut impl Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) {
+    if addresses.is_empty() {
+        return;
+    }
+    let addresses: Vec<_> = addresses.iter().copied().collect();
+    if let Err(error) = kernel.delete_conntrack(&addresses) {
+        report.complete = false;
+        report.problem("conntrack", error);
+    }
+}

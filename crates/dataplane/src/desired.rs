@@ -1,0 +1,269 @@
+//! The node's desired kernel state, kept up change by change.
+//!
+//! [`Desired::update`] takes what the calculation says, [`Desired::link_changed`] and its kin what the kernel says
+//! about interfaces; both only remember and mark. [`Desired::render`] turns what is marked into table entries, so that
+//! many changes of one object cost one rendering. What the tables then differ in is the [`crate::plan::Plan`].
+
+mod contribution;
+mod host;
+mod ipset;
+mod pool;
+mod workload;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use calico_calc::change::{Change, HostEndpoint, IpSetId, NodeInfo, Pool, Workload, WorkloadId};
+use calico_net::{Cidr, IfName};
+use calico_rules::HostChains;
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+
+pub use self::workload::WorkloadState;
+
+use self::contribution::{Contribution, Owner};
+use self::ipset::IpSet;
+use self::pool::{HostSet, PoolSets};
+use crate::tables::link::{Address, Link};
+use crate::tables::neigh::{Neighbour, NeighbourKey};
+use crate::tables::nft::Ruleset;
+use crate::tables::route::{PROTOCOL_BOOT, Route, RouteKey, RouteOwnership};
+use crate::tables::sysctl::Sysctl;
+use crate::tables::tracked::Tracked;
+
+/// What the operator's configuration means to the dataplane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// To the rules.
+    pub rules: calico_rules::Config,
+    /// Which routes are ours.
+    pub routes: RouteOwnership,
+    /// Protocol of local workloads' routes (`DeviceRouteProtocol`).
+    pub device_route_protocol: u8,
+    /// Preferred source of local workloads' IPv4 routes (`DeviceRouteSourceAddress`).
+    pub device_route_source_v4: Option<IpAddr>,
+    /// The same of IPv6 routes (`DeviceRouteSourceAddressIPv6`).
+    pub device_route_source_v6: Option<IpAddr>,
+    /// The host's `net.ipv4.conf.default.rp_filter` when the agent started.
+    pub rp_filter: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            rules: calico_rules::Config::default(),
+            routes: RouteOwnership::default(),
+            device_route_protocol: PROTOCOL_BOOT,
+            device_route_source_v4: None,
+            device_route_source_v6: None,
+            rp_filter: "1".into(),
+        }
+    }
+}
+
+/// The desired state of one node.
+#[derive(Debug)]
+pub struct Desired {
+    settings: Settings,
+    pub(crate) ruleset: Ruleset,
+    pub(crate) routes: Tracked<RouteKey, Route>,
+    pub(crate) neighbours: Tracked<NeighbourKey, Neighbour>,
+    /// Parameters to write with the next apply.
+    pub(crate) sysctls: Vec<Sysctl>,
+    /// Addresses that left an interface: their connections must not outlive their route.
+    pub(crate) left: BTreeSet<IpAddr>,
+    /// Endpoints whose state may have changed since the last report.
+    pub(crate) touched: BTreeSet<WorkloadId>,
+
+    contributions: FxHashMap<Owner, Contribution>,
+    ip_sets: FxHashMap<IpSetId, IpSet>,
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    /// Who claims an interface; the lowest id has it.
+    by_interface: BTreeMap<IfName, BTreeSet<WorkloadId>>,
+    /// The addresses that each interface has routes for.
+    nets: BTreeMap<IfName, BTreeSet<Cidr>>,
+    /// Who claims a route; the interface with the highest index has it.
+    claims: BTreeMap<Cidr, BTreeSet<IfName>>,
+    host_endpoints: BTreeMap<SmolStr, (Arc<HostEndpoint>, HostChains)>,
+    pools: BTreeMap<Cidr, Pool>,
+    pool_sets: PoolSets,
+    nodes: BTreeMap<SmolStr, NodeInfo>,
+    hosts: HostSet,
+    vxlan_hosts: HostSet,
+    links: BTreeMap<IfName, Link>,
+    addresses: BTreeMap<IfName, BTreeSet<IpAddr>>,
+
+    dirty_interfaces: BTreeSet<IfName>,
+    dirty_hosts: bool,
+}
+
+impl Desired {
+    /// The state of a node without endpoints.
+    pub fn new(settings: Settings) -> Desired {
+        let mut desired = Desired {
+            ruleset: Ruleset::new(),
+            routes: Tracked::default(),
+            neighbours: Tracked::default(),
+            sysctls: Vec::new(),
+            left: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            contributions: FxHashMap::default(),
+            ip_sets: FxHashMap::default(),
+            workloads: BTreeMap::new(),
+            by_interface: BTreeMap::new(),
+            nets: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            host_endpoints: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            pool_sets: PoolSets::default(),
+            nodes: BTreeMap::new(),
+            hosts: HostSet::new(calico_rules::sets::id::HOSTS),
+            vxlan_hosts: HostSet::new(calico_rules::sets::id::VXLAN_HOSTS),
+            links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            dirty_interfaces: BTreeSet::new(),
+            dirty_hosts: true,
+            settings,
+        };
+        let statics = calico_rules::statics(&desired.settings.rules);
+        desired.contribute(Owner::Statics, statics);
+        desired
+    }
+
+    /// The settings that this state was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The desired ruleset.
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// The desired routes.
+    pub fn routes(&self) -> &BTreeMap<RouteKey, Route> {
+        self.routes.wanted()
+    }
+
+    /// Takes one change of the node's state.
+    pub fn update(&mut self, change: Change) {
+        match change {
+            Change::IpSetAdded { id, kind, members } => self.add_ip_set(id, kind, members),
+            Change::IpSetChanged { id, added, removed } => self.change_ip_set(&id, &added, &removed),
+            Change::IpSetRemoved(id) => self.remove_ip_set(&id),
+            Change::PolicyChanged(key, policy) => {
+                let fragment = calico_rules::policy(&key, &policy, &self.settings.rules);
+                self.contribute(Owner::Policy(key), fragment);
+            }
+            Change::PolicyRemoved(key) => self.withdraw(&Owner::Policy(key)),
+            Change::ProfileChanged(name, profile) => {
+                let fragment = calico_rules::profile(&name, &profile, &self.settings.rules);
+                self.contribute(Owner::Profile(name), fragment);
+            }
+            Change::ProfileRemoved(name) => self.withdraw(&Owner::Profile(name)),
+            Change::WorkloadChanged(id, workload) => self.change_workload(id, Some(workload)),
+            Change::WorkloadRemoved(id) => self.change_workload(id, None),
+            Change::HostEndpointChanged(name, endpoint) => {
+                let chains = calico_rules::host_endpoint(&endpoint, &self.settings.rules);
+                self.host_endpoints.insert(name, (endpoint, chains));
+                self.dirty_hosts = true;
+            }
+            Change::HostEndpointRemoved(name) => {
+                self.host_endpoints.remove(&name);
+                self.dirty_hosts = true;
+            }
+            Change::PoolChanged(cidr, pool) => self.change_pool(cidr, Some(pool)),
+            Change::PoolRemoved(cidr) => self.change_pool(cidr, None),
+            Change::NodeChanged(name, node) => self.change_node(name, Some(node)),
+            Change::NodeRemoved(name) => self.change_node(name, None),
+            Change::BlockAdded(block) => self.change_block(block, true),
+            Change::BlockRemoved(block) => self.change_block(block, false),
+        }
+    }
+
+    /// An interface is new or different.
+    pub fn link_changed(&mut self, link: Link) {
+        let name = link.name.clone();
+        let old = self.links.insert(name.clone(), link);
+        let new = &self.links[&name];
+        let remade = old.as_ref().is_some_and(|o| o.index != new.index);
+        let went_down = old.as_ref().is_some_and(|o| o.admin_up) && !new.admin_up;
+        let same = old
+            .as_ref()
+            .is_some_and(|o| (o.oper_up, o.admin_up, o.index) == (new.oper_up, new.admin_up, new.index));
+        if remade || went_down {
+            self.forget_device(&name);
+        }
+        if !same {
+            self.mark_interface(name);
+        }
+    }
+
+    /// An interface is gone.
+    pub fn link_removed(&mut self, name: &IfName) {
+        if self.links.remove(name).is_some() {
+            self.addresses.remove(name);
+            self.forget_device(name);
+            self.mark_interface(name.clone());
+        }
+    }
+
+    /// All interfaces and addresses, after a full read.
+    pub fn observe_links(&mut self, links: Vec<Link>, addresses: Vec<Address>) {
+        let gone: Vec<IfName> =
+            self.links.keys().filter(|name| links.iter().all(|l| l.name != **name)).cloned().collect();
+        for name in gone {
+            self.link_removed(&name);
+        }
+        for link in links {
+            self.link_changed(link);
+        }
+        let mut by_device: BTreeMap<IfName, BTreeSet<IpAddr>> = BTreeMap::new();
+        for Address { device, address, .. } in addresses {
+            by_device.entry(device).or_default().insert(address);
+        }
+        self.dirty_hosts |= by_device != self.addresses;
+        self.addresses = by_device;
+    }
+
+    /// An interface has an address, or has it no more.
+    pub fn address_changed(&mut self, device: &IfName, address: IpAddr, present: bool) {
+        let addresses = self.addresses.entry(device.clone()).or_default();
+        let changed = if present { addresses.insert(address) } else { addresses.remove(&address) };
+        self.dirty_hosts |= changed && !self.settings.routes.is_workload(device);
+    }
+
+    /// The kernel drops the routes and neighbours of an interface that goes down or away.
+    fn forget_device(&mut self, name: &IfName) {
+        self.routes.forget(|route| route.device.as_ref() == Some(name));
+        self.neighbours.forget(|entry| entry.key.device == *name);
+    }
+
+    fn mark_interface(&mut self, name: IfName) {
+        if self.settings.routes.is_workload(&name) {
+            self.dirty_interfaces.insert(name);
+        } else {
+            self.dirty_hosts = true;
+        }
+    }
+
+    /// Turns everything marked into table entries.
+    pub fn render(&mut self) {
+        for interface in std::mem::take(&mut self.dirty_interfaces) {
+            self.render_interface(&interface);
+        }
+        if std::mem::take(&mut self.dirty_hosts) {
+            self.render_hosts();
+        }
+    }
+
+    /// Marks all interfaces, so that their parameters are written again.
+    pub fn mark_all_interfaces(&mut self) {
+        self.dirty_interfaces.extend(self.by_interface.keys().cloned());
+        self.dirty_hosts = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;

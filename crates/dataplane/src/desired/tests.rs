@@ -1,0 +1,1 @@
+//! From changes to tables, on the fake kernel.

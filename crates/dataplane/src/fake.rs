@@ -1,0 +1,201 @@
+//! A kernel in memory, for tests: it refuses what the real one refuses.
+//!
+//! Not a simulator of packets: it holds tables. [`crate::contract`] keeps it honest, being run on the real kernel too.
+
+mod nft;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use calico_net::IfName;
+use calico_rules::nft::Table;
+
+use self::nft::FakeTable;
+use crate::kernel::{Kernel, KernelError, NftRefusal};
+use crate::tables::link::{Address, Link};
+use crate::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
+use crate::tables::nft::{ActualNft, ActualRule, NftOp};
+use crate::tables::route::{Route, RouteKey, RouteOp};
+use crate::tables::sysctl::Sysctl;
+
+/// A kernel in memory.
+#[derive(Clone, Debug, Default)]
+pub struct FakeKernel {
+    tables: BTreeMap<Table, FakeTable>,
+    generation: u32,
+    links: BTreeMap<IfName, Link>,
+    addresses: Vec<Address>,
+    routes: BTreeMap<RouteKey, Route>,
+    neighbours: BTreeMap<NeighbourKey, Neighbour>,
+    /// Parameters written, by name.
+    pub sysctls: BTreeMap<String, String>,
+    /// Connections by address; tests put them in.
+    pub connections: BTreeSet<IpAddr>,
+    /// The next transaction finds no memory.
+    pub out_of_memory: bool,
+    /// Operations done, in order, as the plan prints them: what tests compare and count.
+    pub log: Vec<String>,
+}
+
+impl FakeKernel {
+    /// An empty kernel.
+    pub fn new() -> FakeKernel {
+        FakeKernel::default()
+    }
+
+    /// Makes an interface, or makes it anew with another index. Down, it has no routes.
+    pub fn set_link(&mut self, name: &str, up: bool) -> Link {
+        let name: IfName = name.parse().expect("tests name interfaces rightly");
+        let index = self.links.get(&name).map_or(self.links.len() as u32 + 2, |l| l.index);
+        let link = Link {
+            index,
+            name: name.clone(),
+            kind: "veth".into(),
+            admin_up: up,
+            oper_up: up,
+            mac: None,
+            mtu: 1500,
+            peer_index: None,
+        };
+        if !up {
+            self.drop_device(&name);
+        }
+        self.links.insert(name, link.clone());
+        link
+    }
+
+    /// Removes an interface and what hangs on it.
+    pub fn remove_link(&mut self, name: &str) {
+        self.links.retain(|n, _| n.as_str() != name);
+        if let Ok(name) = name.parse() {
+            self.drop_device(&name);
+        }
+    }
+
+    /// Gives an interface an address.
+    pub fn add_address(&mut self, address: Address) {
+        self.addresses.push(address);
+    }
+
+    /// Puts a route in, as another program would.
+    pub fn add_route(&mut self, route: Route) {
+        self.routes.insert(route.key, route);
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values()
+    }
+
+    fn drop_device(&mut self, name: &IfName) {
+        self.routes.retain(|_, route| route.device.as_ref() != Some(name));
+        self.neighbours.retain(|key, _| key.device != *name);
+    }
+
+    fn require_link(&self, name: &IfName) -> Result<(), KernelError> {
+        match self.links.get(name) {
+            Some(link) if link.admin_up => Ok(()),
+            Some(_) => Err(KernelError(format!("{name}: Network is down"))),
+            None => Err(KernelError(format!("no interface named {name}"))),
+        }
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn read_nft(&mut self) -> Result<ActualNft, KernelError> {
+        Ok(self.tables.iter().map(|(table, contents)| (*table, contents.actual())).collect())
+    }
+
+    fn read_chain(&mut self, table: Table, chain: &str) -> Result<Vec<ActualRule>, KernelError> {
+        Ok(self.tables.get(&table).map(|t| t.chain_rules(chain)).unwrap_or_default())
+    }
+
+    fn read_generation(&mut self) -> Result<u32, KernelError> {
+        Ok(self.generation)
+    }
+
+    fn apply_nft(&mut self, ops: &[NftOp]) -> Result<(), NftRefusal> {
+        if self.out_of_memory {
+            return Err(NftRefusal::NoMemory("Cannot allocate memory".into()));
+        }
+        let before = self.tables.clone();
+        for (index, op) in ops.iter().enumerate() {
+            if let Err(reason) = nft::apply(&mut self.tables, op) {
+                self.tables = before;
+                return Err(NftRefusal::Operation { index, reason: reason.into() });
+            }
+        }
+        self.generation += 1;
+        self.log.extend(ops.iter().map(ToString::to_string));
+        Ok(())
+    }
+
+    fn read_links(&mut self) -> Result<Vec<Link>, KernelError> {
+        Ok(self.links.values().cloned().collect())
+    }
+
+    fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError> {
+        Ok(self.addresses.clone())
+    }
+
+    fn read_routes(&mut self) -> Result<Vec<Route>, KernelError> {
+        Ok(self.routes.values().cloned().collect())
+    }
+
+    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        let mut refused = Vec::new();
+        for (place, op) in ops.iter().enumerate() {
+            match op {
+                RouteOp::Replace(route) => {
+                    if let Err(error) = route.device.as_ref().map_or(Ok(()), |d| self.require_link(d)) {
+                        refused.push((place, error));
+                        continue;
+                    }
+                    self.routes.insert(route.key, route.clone());
+                }
+                RouteOp::Delete(route) => {
+                    if self.routes.get(&route.key) == Some(route) {
+                        self.routes.remove(&route.key);
+                    }
+                }
+            }
+            self.log.push(op.to_string());
+        }
+        Ok(refused)
+    }
+
+    fn read_neighbours(&mut self) -> Result<Vec<Neighbour>, KernelError> {
+        Ok(self.neighbours.values().cloned().collect())
+    }
+
+    fn apply_neighbours(&mut self, ops: &[NeighbourOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        let mut refused = Vec::new();
+        for (place, op) in ops.iter().enumerate() {
+            match op {
+                NeighbourOp::Replace(entry) => {
+                    if !self.links.contains_key(&entry.key.device) {
+                        refused
+                            .push((place, KernelError(format!("no interface named {}", entry.key.device))));
+                        continue;
+                    }
+                    self.neighbours.insert(entry.key.clone(), entry.clone());
+                }
+                NeighbourOp::Delete(key) => {
+                    self.neighbours.remove(key);
+                }
+            }
+            self.log.push(op.to_string());
+        }
+        Ok(refused)
+    }
+
+    fn write_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), KernelError> {
+        self.sysctls.insert(sysctl.name.clone(), sysctl.value.clone());
+        Ok(())
+    }
+
+    fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError> {
+        self.log.extend(addresses.iter().map(|a| format!("conntrack delete {a}")));
+        Ok(addresses.iter().filter(|a| self.connections.remove(*a)).count())
+    }
+}

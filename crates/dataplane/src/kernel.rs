@@ -1,0 +1,67 @@
+//! The kernel, as the dataplane needs it: what can be read and what can be done.
+//!
+//! `calico-linux` has the real one; [`crate::fake::FakeKernel`] refuses what the real one refuses, and both pass
+//! [`crate::contract`].
+
+use std::net::IpAddr;
+
+use calico_rules::nft::Table;
+use thiserror::Error;
+
+use crate::tables::link::{Address, Link};
+use crate::tables::neigh::{Neighbour, NeighbourOp};
+use crate::tables::nft::{ActualNft, ActualRule, NftOp};
+use crate::tables::route::{Route, RouteOp};
+use crate::tables::sysctl::Sysctl;
+
+/// Why something was not done, in words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct KernelError(pub String);
+
+/// Why a transaction was not done. None of it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NftRefusal {
+    /// One operation is at fault.
+    #[error("{reason}")]
+    Operation {
+        /// Its place in the transaction.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// There is no memory for it. What was there before is in force.
+    #[error("no memory for the ruleset: {0}")]
+    NoMemory(String),
+    /// The transaction could not be tried: no privilege, another agent owns the tables, a broken socket.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What the dataplane asks of a kernel. Reads are complete and consistent; writes say exactly what they did not do.
+pub trait Kernel {
+    /// All of our nf_tables tables.
+    fn read_nft(&mut self) -> Result<ActualNft, KernelError>;
+    /// The rules of one chain, with their handles.
+    fn read_chain(&mut self, table: Table, chain: &str) -> Result<Vec<ActualRule>, KernelError>;
+    /// The number of nf_tables transactions that anybody made.
+    fn read_generation(&mut self) -> Result<u32, KernelError>;
+    /// Does all operations in one transaction, or none.
+    fn apply_nft(&mut self, ops: &[NftOp]) -> Result<(), NftRefusal>;
+    /// All interfaces.
+    fn read_links(&mut self) -> Result<Vec<Link>, KernelError>;
+    /// The addresses of all interfaces.
+    fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError>;
+    /// The main tables of both families.
+    fn read_routes(&mut self) -> Result<Vec<Route>, KernelError>;
+    /// Changes routes, each for itself; returns those refused by their place in `ops`.
+    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
+    /// The neighbours of both families.
+    fn read_neighbours(&mut self) -> Result<Vec<Neighbour>, KernelError>;
+    /// Changes neighbours, each for itself; returns those refused by their place in `ops`.
+    fn apply_neighbours(&mut self, ops: &[NeighbourOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
+    /// Sets a parameter.
+    fn write_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), KernelError>;
+    /// Forgets all connections from or to these addresses; returns how many there were.
+    fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError>;
+}

@@ -1,0 +1,671 @@
+//! The desired ruleset beside what the kernel is known to hold, and the plan from one to the other.
+//!
+//! Chains and sets are wanted by as many objects as contribute them (`calico_rules::fragment`): each is counted. What
+//! changed is remembered, so planning costs what changed and not what there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use calico_rules::nft::{Chain, ChainKind, Element, Expr, Rule, SetSpec, Table, Verdict};
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+
+use super::actual::{ActualNft, ActualRule};
+use super::diff::{KnownRule, Step, diff};
+use super::elements::Elements;
+use super::identity::NamedRule;
+use super::op::{NftObject, NftOp, Place};
+
+/// Table and name.
+type Key = (Table, SmolStr);
+
+const TABLES: [Table; 2] = [Table::Inet, Table::Arp];
+
+#[derive(Debug)]
+struct WantedChain {
+    kind: ChainKind,
+    rules: Vec<NamedRule>,
+}
+
+#[derive(Debug)]
+struct KnownChain {
+    kind: Option<ChainKind>,
+    rules: Vec<KnownRule>,
+}
+
+#[derive(Debug, Default)]
+struct ChainState {
+    refs: u32,
+    wanted: Option<WantedChain>,
+    known: Option<KnownChain>,
+    denied: bool,
+}
+
+#[derive(Debug, Default)]
+struct SetState {
+    refs: u32,
+    wanted: Option<SetSpec>,
+    known: Option<Option<SetSpec>>,
+    elements: Elements,
+    /// Its elements go to the kernel one by one, so that a refusal names one of them.
+    single: bool,
+    denied: bool,
+}
+
+/// The operations of one update. `open` comes before the routes change and `close` after; where nothing has to wait
+/// for the routes, everything is in `open` and so in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NftPlan {
+    /// Makes and changes.
+    pub open: Vec<NftOp>,
+    /// Takes dispatch and unused objects away.
+    pub close: Vec<NftOp>,
+}
+
+impl NftPlan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.close.is_empty()
+    }
+}
+
+impl fmt::Display for NftPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.open.iter().chain(&self.close).try_for_each(|op| writeln!(f, "{op}"))
+    }
+}
+
+/// The desired ruleset.
+#[derive(Debug, Default)]
+pub struct Ruleset {
+    chains: FxHashMap<Key, ChainState>,
+    sets: FxHashMap<Key, SetState>,
+    dirty_chains: BTreeSet<Key>,
+    dirty_sets: BTreeSet<Key>,
+    /// Tables that exist and are claimed by this process.
+    claimed: BTreeSet<Table>,
+    /// Tables that the kernel holds from before.
+    found: BTreeSet<Table>,
+}
+
+/// The one rule of a chain that the kernel refused.
+fn deny_rule() -> NamedRule {
+    let exprs = vec![Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    Rule { exprs, comment: SmolStr::new_static("Denied: the kernel refused this object's rules") }.into()
+}
+
+impl Ruleset {
+    /// Nothing wanted, nothing known.
+    pub fn new() -> Ruleset {
+        Ruleset::default()
+    }
+
+    /// Wants a chain, once more if it is wanted already; its contents are these from now on.
+    pub fn retain_chain(&mut self, table: Table, name: &SmolStr, chain: Chain) {
+        let Chain { kind, rules } = chain;
+        let key = (table, name.clone());
+        let state = self.chains.entry(key.clone()).or_default();
+        state.refs += 1;
+        let same = state.wanted.as_ref().is_some_and(|w| {
+            w.kind == kind
+                && w.rules.len() == rules.len()
+                && w.rules.iter().zip(&rules).all(|(a, b)| a.rule == *b)
+        });
+        if !same {
+            state.wanted =
+                Some(WantedChain { kind, rules: rules.into_iter().map(NamedRule::from).collect() });
+            state.denied = false;
+            self.dirty_chains.insert(key);
+        }
+    }
+
+    /// Wants a chain once less.
+    pub fn release_chain(&mut self, table: Table, name: &SmolStr) {
+        let key = (table, name.clone());
+        if let Some(state) = self.chains.get_mut(&key) {
+            state.refs = state.refs.saturating_sub(1);
+            if state.refs == 0 {
+                state.wanted = None;
+                state.denied = false;
+                self.dirty_chains.insert(key);
+            }
+        }
+    }
+
+    /// Wants a set or map, once more if it is wanted already, with the elements that belong to its definition.
+    pub fn retain_set(&mut self, table: Table, name: &SmolStr, spec: SetSpec, elements: Vec<Element>) {
+        let key = (table, name.clone());
+        let state = self.sets.entry(key.clone()).or_default();
+        state.refs += 1;
+        if state.wanted.as_ref() != Some(&spec) {
+            state.wanted = Some(spec);
+            state.denied = false;
+            self.dirty_sets.insert(key.clone());
+        }
+        for element in elements {
+            state.elements.insert(element);
+        }
+        if !state.elements.is_settled() {
+            self.dirty_sets.insert(key);
+        }
+    }
+
+    /// Wants a set or map once less.
+    pub fn release_set(&mut self, table: Table, name: &SmolStr) {
+        let key = (table, name.clone());
+        if let Some(state) = self.sets.get_mut(&key) {
+            state.refs = state.refs.saturating_sub(1);
+            if state.refs == 0 {
+                state.wanted = None;
+                state.denied = false;
+                state.elements.clear();
+                self.dirty_sets.insert(key);
+            }
+        }
+    }
+
+    /// Wants an element of a set that is or will be wanted.
+    pub fn insert_element(&mut self, table: Table, set: &SmolStr, element: Element) {
+        let key = (table, set.clone());
+        self.sets.entry(key.clone()).or_default().elements.insert(element);
+        self.dirty_sets.insert(key);
+    }
+
+    /// Wants an element no more.
+    pub fn remove_element(&mut self, table: Table, set: &SmolStr, element: &Element) {
+        let key = (table, set.clone());
+        if let Some(state) = self.sets.get_mut(&key) {
+            state.elements.remove(element);
+            self.dirty_sets.insert(key);
+        }
+    }
+
+    /// How many elements a set shall have.
+    pub fn element_count(&self, table: Table, set: &str) -> usize {
+        self.sets.get(&(table, SmolStr::new(set))).map_or(0, |s| s.elements.len())
+    }
+
+    /// Takes note of all that the kernel holds, after a full read.
+    pub fn adopt(&mut self, actual: ActualNft) {
+        self.found = actual.keys().copied().collect();
+        self.claimed.retain(|table| actual.contains_key(table));
+        for state in self.chains.values_mut() {
+            state.known = None;
+        }
+        for state in self.sets.values_mut() {
+            state.known = None;
+        }
+        let mut contents: FxHashMap<Key, Vec<Element>> = FxHashMap::default();
+        for (table, tables) in actual {
+            for (name, chain) in tables.chains {
+                let rules =
+                    chain.rules.iter().map(|r| KnownRule { id: r.id, handle: Some(r.handle) }).collect();
+                self.chains.entry((table, name)).or_default().known =
+                    Some(KnownChain { kind: chain.kind, rules });
+            }
+            for (name, set) in tables.sets {
+                let key = (table, name);
+                self.sets.entry(key.clone()).or_default().known = Some(set.spec);
+                contents.insert(key, set.elements);
+            }
+        }
+        for (key, state) in &mut self.sets {
+            state.elements.observe(contents.remove(key).unwrap_or_default());
+        }
+        self.dirty_chains = self.chains.keys().cloned().collect();
+        self.dirty_sets = self.sets.keys().cloned().collect();
+        self.sweep();
+    }
+
+    /// Takes note of the handles of one chain's rules.
+    pub fn learn(&mut self, table: Table, chain: &SmolStr, rules: &[ActualRule]) {
+        if let Some(known) = self.chains.get_mut(&(table, chain.clone())).and_then(|s| s.known.as_mut()) {
+            known.rules = rules.iter().map(|r| KnownRule { id: r.id, handle: Some(r.handle) }).collect();
+        }
+    }
+
+    /// Chains whose plan needs handles that nobody has read yet: read them and [`Ruleset::learn`].
+    pub fn unknown_handles(&self) -> Vec<(Table, SmolStr)> {
+        let unknown = |key: &&Key| {
+            let Some(state) = self.chains.get(*key) else { return false };
+            let (Some(known), Some(_)) = (&state.known, &state.wanted) else { return false };
+            diff(&known.rules, &wanted_rules(state)).iter().any(|step| match step {
+                Step::Delete(place) | Step::Add { before: Some(place), .. } => {
+                    known.rules[*place].handle.is_none()
+                }
+                Step::Flush | Step::Add { before: None, .. } => false,
+            })
+        };
+        self.dirty_chains.iter().filter(unknown).cloned().collect()
+    }
+
+    /// Tables that can not be changed into the wanted ones: an object of the wanted name is of another kind. They are
+    /// made anew, in the same transaction.
+    fn misfits(&self) -> BTreeSet<Table> {
+        let chains = self.dirty_chains.iter().filter(|key| {
+            let state = &self.chains[*key];
+            matches!((&state.wanted, &state.known), (Some(w), Some(k)) if k.kind != Some(w.kind))
+        });
+        let sets = self.dirty_sets.iter().filter(|key| {
+            let state = &self.sets[*key];
+            matches!((&state.wanted, &state.known), (Some(w), Some(k)) if k.as_ref() != Some(w))
+        });
+        chains.chain(sets).map(|(table, _)| *table).collect()
+    }
+
+    /// The plan from what the kernel is known to hold to what is wanted.
+    pub fn plan(&self) -> NftPlan {
+        let misfits = self.misfits();
+        let mut plan = Planner::default();
+        for table in TABLES {
+            if misfits.contains(&table) {
+                plan.begin.push(NftOp::DeleteTable(table));
+            }
+            if misfits.contains(&table) || !self.claimed.contains(&table) {
+                plan.begin.push(NftOp::AddTable(table));
+            }
+        }
+        if misfits.is_empty() {
+            for key in &self.dirty_sets {
+                plan.set(key, &self.sets[key], false);
+            }
+            for key in &self.dirty_chains {
+                plan.chain(key, &self.chains[key], false);
+            }
+        } else {
+            let sets: BTreeMap<_, _> = self.sets.iter().collect();
+            for (key, state) in
+                sets.into_iter().filter(|(key, _)| self.dirty_sets.contains(*key) || misfits.contains(&key.0))
+            {
+                plan.set(key, state, misfits.contains(&key.0));
+            }
+            let chains: BTreeMap<_, _> = self.chains.iter().collect();
+            for (key, state) in chains
+                .into_iter()
+                .filter(|(key, _)| self.dirty_chains.contains(*key) || misfits.contains(&key.0))
+            {
+                plan.chain(key, state, misfits.contains(&key.0));
+            }
+        }
+        plan.finish()
+    }
+
+    /// Takes note that the kernel did these operations.
+    pub fn applied(&mut self, ops: &[NftOp]) {
+        for op in ops {
+            self.note(op);
+        }
+        self.sweep();
+    }
+
+    fn note(&mut self, op: &NftOp) {
+        let chain = |chains: &mut FxHashMap<Key, ChainState>,
+                     table: &Table,
+                     name: &SmolStr,
+                     f: &dyn Fn(&mut KnownChain)| {
+            if let Some(known) = chains.get_mut(&(*table, name.clone())).and_then(|s| s.known.as_mut()) {
+                f(known);
+            }
+        };
+        match op {
+            NftOp::AddTable(table) => {
+                self.claimed.insert(*table);
+                self.found.insert(*table);
+            }
+            NftOp::DeleteTable(table) => {
+                self.claimed.remove(table);
+                self.found.remove(table);
+                self.chains.iter_mut().filter(|((t, _), _)| t == table).for_each(|(_, s)| s.known = None);
+                for (_, state) in self.sets.iter_mut().filter(|((t, _), _)| t == table) {
+                    state.known = None;
+                    state.elements.note_emptied();
+                }
+            }
+            NftOp::AddChain { table, chain, kind } => {
+                let known = KnownChain { kind: Some(*kind), rules: Vec::new() };
+                self.chains.entry((*table, chain.clone())).or_default().known = Some(known);
+            }
+            NftOp::FlushChain { table, chain: name } => {
+                chain(&mut self.chains, table, name, &|k| k.rules.clear())
+            }
+            NftOp::DeleteChain { table, chain } => {
+                if let Some(state) = self.chains.get_mut(&(*table, chain.clone())) {
+                    state.known = None;
+                }
+            }
+            NftOp::AddRule { table, chain: name, place, rule: _, id } => {
+                let new = KnownRule { id: Some(*id), handle: None };
+                chain(&mut self.chains, table, name, &|known| match place {
+                    Place::Last => known.rules.push(new),
+                    Place::Before(at) => {
+                        let place = known.rules.iter().position(|r| r.handle == Some(*at));
+                        known.rules.insert(place.unwrap_or(known.rules.len()), new);
+                    }
+                });
+            }
+            NftOp::DeleteRule { table, chain: name, handle } => {
+                chain(&mut self.chains, table, name, &|known| {
+                    known.rules.retain(|r| r.handle != Some(*handle))
+                });
+            }
+            NftOp::AddSet { table, set, spec } => {
+                let state = self.sets.entry((*table, set.clone())).or_default();
+                state.known = Some(Some(spec.clone()));
+                state.elements.note_emptied();
+            }
+            NftOp::DeleteSet { table, set } => {
+                if let Some(state) = self.sets.get_mut(&(*table, set.clone())) {
+                    state.known = None;
+                    state.elements.note_emptied();
+                }
+            }
+            NftOp::AddElements { table, set, elements } => {
+                if let Some(state) = self.sets.get_mut(&(*table, set.clone())) {
+                    state.elements.note_added(elements);
+                }
+            }
+            NftOp::DeleteElements { table, set, elements } => {
+                if let Some(state) = self.sets.get_mut(&(*table, set.clone())) {
+                    state.elements.note_removed(elements);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is neither wanted nor there, and which of the rest is settled.
+    fn sweep(&mut self) {
+        let chains = &mut self.chains;
+        self.dirty_chains.retain(|key| {
+            let Some(state) = chains.get(key) else { return false };
+            let Some(known) = &state.known else {
+                if state.wanted.is_none() {
+                    chains.remove(key);
+                    return false;
+                }
+                return true;
+            };
+            let wanted = wanted_rules(state);
+            state.wanted.as_ref().is_none_or(|w| known.kind != Some(w.kind))
+                || known.rules.len() != wanted.len()
+                || known.rules.iter().zip(wanted.iter()).any(|(k, w)| k.id != Some(w.id))
+        });
+        let sets = &mut self.sets;
+        self.dirty_sets.retain(|key| {
+            let Some(state) = sets.get(key) else { return false };
+            match (&state.wanted, &state.known) {
+                (None, None) if state.elements.len() == 0 => {
+                    sets.remove(key);
+                    false
+                }
+                (None, None) => false,
+                (Some(wanted), Some(known)) if known.as_ref() == Some(wanted) => {
+                    !state.elements.is_settled() && !state.denied
+                }
+                (Some(_), _) => !state.denied,
+                (None, Some(_)) => true,
+            }
+        });
+    }
+
+    /// Makes the object of a refused operation deny. Whether that changes the next plan: if not, there is nothing more
+    /// to leave out.
+    ///
+    /// A chain drops everything. An element of a verdict map is left out (no dispatch is a drop). Any other set can
+    /// not be trusted: every chain that asks it drops everything.
+    pub fn deny(&mut self, op: &NftOp) -> bool {
+        match op {
+            NftOp::AddTable(_) | NftOp::DeleteTable(_) => false,
+            NftOp::AddChain { table, chain, kind: ChainKind::Base { .. } } => {
+                self.give_up_chain(*table, chain)
+            }
+            NftOp::AddChain { table, chain, .. }
+            | NftOp::AddRule { table, chain, .. }
+            | NftOp::DeleteRule { table, chain, .. }
+            | NftOp::FlushChain { table, chain } => self.deny_chain(&(*table, chain.clone())),
+            // It stays until something else makes it removable.
+            NftOp::DeleteChain { table, chain } => self.give_up_chain(*table, chain),
+            NftOp::DeleteSet { table, set } => self.dirty_sets.remove(&(*table, set.clone())),
+            NftOp::AddSet { table, set, .. } => self.deny_set(&(*table, set.clone())),
+            NftOp::AddElements { table, set, elements } | NftOp::DeleteElements { table, set, elements } => {
+                let key = (*table, set.clone());
+                let Some(state) = self.sets.get_mut(&key) else { return false };
+                let map = state.wanted.as_ref().is_some_and(|s| s.verdict_map);
+                let adds = matches!(op, NftOp::AddElements { .. });
+                match &elements[..] {
+                    [element] if map && adds => {
+                        state.elements.refuse(element);
+                        true
+                    }
+                    [_] => self.deny_set(&key),
+                    _ if state.single => self.deny_set(&key),
+                    _ => {
+                        state.single = true;
+                        true
+                    }
+                }
+            }
+        }
+    }
+
+    fn give_up_chain(&mut self, table: Table, chain: &SmolStr) -> bool {
+        self.dirty_chains.remove(&(table, chain.clone()))
+    }
+
+    fn deny_chain(&mut self, key: &Key) -> bool {
+        match self.chains.get_mut(key) {
+            Some(state) if !state.denied && state.wanted.is_some() => {
+                state.denied = true;
+                self.dirty_chains.insert(key.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn deny_set(&mut self, key: &Key) -> bool {
+        let Some(state) = self.sets.get_mut(key) else { return false };
+        if state.denied {
+            return false;
+        }
+        state.denied = true;
+        self.dirty_sets.remove(key);
+        let asks = |rule: &NamedRule| {
+            rule.rule.exprs.iter().any(|e| match e {
+                Expr::Lookup { set, .. } => *set == key.1,
+                Expr::VerdictMap { map, .. } => *map == key.1,
+                _ => false,
+            })
+        };
+        let users: Vec<Key> = self
+            .chains
+            .iter()
+            .filter(|((table, _), s)| {
+                *table == key.0 && s.wanted.as_ref().is_some_and(|w| w.rules.iter().any(asks))
+            })
+            .map(|(k, _)| k.clone())
+            .collect();
+        for user in users {
+            self.deny_chain(&user);
+        }
+        true
+    }
+
+    /// Objects that deny because the kernel refused them.
+    pub fn denied(&self) -> Vec<NftObject> {
+        let chains =
+            self.chains.iter().filter(|(_, s)| s.denied).map(|((t, n), _)| NftObject::Chain(*t, n.clone()));
+        let sets =
+            self.sets.iter().filter(|(_, s)| s.denied).map(|((t, n), _)| NftObject::Set(*t, n.clone()));
+        let mut all: Vec<_> = chains.chain(sets).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Tries denied objects again with the next plan: the reason may have been passing (no memory).
+    pub fn retry_denied(&mut self) {
+        for (key, state) in self.chains.iter_mut().filter(|(_, s)| s.denied) {
+            state.denied = false;
+            self.dirty_chains.insert(key.clone());
+        }
+        for (key, state) in self.sets.iter_mut().filter(|(_, s)| s.denied) {
+            state.denied = false;
+            self.dirty_sets.insert(key.clone());
+        }
+    }
+
+    /// Chains, rules, sets and elements that are wanted, for metrics.
+    pub fn counts(&self) -> RulesetCounts {
+        let mut counts = RulesetCounts::default();
+        for wanted in self.chains.values().filter_map(|s| s.wanted.as_ref()) {
+            counts.chains += 1;
+            counts.rules += wanted.rules.len();
+        }
+        for state in self.sets.values().filter(|s| s.wanted.is_some()) {
+            counts.sets += 1;
+            counts.elements += state.elements.len();
+        }
+        counts
+    }
+}
+
+/// How much is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RulesetCounts {
+    /// Chains.
+    pub chains: usize,
+    /// Rules in them.
+    pub rules: usize,
+    /// Sets and maps.
+    pub sets: usize,
+    /// Elements in them.
+    pub elements: usize,
+}
+
+/// What a chain shall hold: its rules, or the one that denies.
+fn wanted_rules(state: &ChainState) -> std::borrow::Cow<'_, [NamedRule]> {
+    match &state.wanted {
+        None => (&[]).into(),
+        Some(_) if state.denied => vec![deny_rule()].into(),
+        Some(wanted) => (&wanted.rules[..]).into(),
+    }
+}
+
+/// Operations by the place that the kernel's checks give them in a transaction.
+#[derive(Default)]
+struct Planner {
+    begin: Vec<NftOp>,
+    chains: Vec<NftOp>,
+    sets: Vec<NftOp>,
+    removals: Vec<NftOp>,
+    additions: Vec<NftOp>,
+    rules: Vec<NftOp>,
+    dispatch: Vec<NftOp>,
+    flushes: Vec<NftOp>,
+    gone_chains: Vec<NftOp>,
+    gone_sets: Vec<NftOp>,
+}
+
+impl Planner {
+    /// `anew`: the table is made anew, so the kernel holds nothing of it.
+    fn chain(&mut self, key: &Key, state: &ChainState, anew: bool) {
+        let (table, chain) = (key.0, key.1.clone());
+        let known = state.known.as_ref().filter(|_| !anew);
+        let Some(wanted) = &state.wanted else {
+            if known.is_some() {
+                self.flushes.push(NftOp::FlushChain { table, chain: chain.clone() });
+                self.gone_chains.push(NftOp::DeleteChain { table, chain });
+            }
+            return;
+        };
+        if known.is_none() {
+            self.chains.push(NftOp::AddChain { table, chain: chain.clone(), kind: wanted.kind });
+        }
+        let known: &[KnownRule] = known.map_or(&[], |k| &k.rules);
+        let rules = wanted_rules(state);
+        for step in diff(known, &rules) {
+            self.rules.push(match step {
+                Step::Flush => NftOp::FlushChain { table, chain: chain.clone() },
+                Step::Delete(place) => match known[place].handle {
+                    Some(handle) => NftOp::DeleteRule { table, chain: chain.clone(), handle },
+                    None => continue,
+                },
+                Step::Add { wanted, before } => {
+                    let NamedRule { id, rule } = rules[wanted].clone();
+                    let place = before.and_then(|b| known[b].handle).map_or(Place::Last, Place::Before);
+                    NftOp::AddRule { table, chain: chain.clone(), place, rule, id }
+                }
+            });
+        }
+    }
+
+    fn set(&mut self, key: &Key, state: &SetState, anew: bool) {
+        let (table, set) = (key.0, key.1.clone());
+        let known = state.known.as_ref().filter(|_| !anew);
+        let Some(spec) = &state.wanted else {
+            if known.is_some() {
+                self.gone_sets.push(NftOp::DeleteSet { table, set });
+            }
+            return;
+        };
+        if state.denied {
+            return;
+        }
+        if known.is_none() {
+            self.sets.push(NftOp::AddSet { table, set: set.clone(), spec: spec.clone() });
+            let mut elements: Vec<Element> =
+                if anew { state.elements.wanted().collect() } else { state.elements.plan_additions() };
+            elements.sort_unstable();
+            self.add(state, table, set, elements);
+            return;
+        }
+        let (replaced, gone) = state.elements.plan_removals();
+        if spec.verdict_map {
+            delete(&mut self.removals, table, &set, replaced);
+            delete(&mut self.dispatch, table, &set, gone);
+        } else {
+            let mut all = replaced;
+            all.extend(gone);
+            delete(&mut self.removals, table, &set, all);
+        }
+        self.add(state, table, set, state.elements.plan_additions());
+    }
+
+    fn add(&mut self, state: &SetState, table: Table, set: SmolStr, elements: Vec<Element>) {
+        if state.single {
+            let one = |element| NftOp::AddElements { table, set: set.clone(), elements: vec![element] };
+            self.additions.extend(elements.into_iter().map(one));
+        } else if !elements.is_empty() {
+            self.additions.push(NftOp::AddElements { table, set, elements });
+        }
+    }
+
+    fn finish(self) -> NftPlan {
+        let Planner {
+            begin,
+            chains,
+            sets,
+            removals,
+            additions,
+            rules,
+            dispatch,
+            flushes,
+            gone_chains,
+            gone_sets,
+        } = self;
+        let waits = !dispatch.is_empty();
+        let mut open = begin;
+        open.extend([chains, sets, removals, additions, rules].into_iter().flatten());
+        let mut close = dispatch;
+        close.extend([flushes, gone_chains, gone_sets].into_iter().flatten());
+        if !waits {
+            open.append(&mut close);
+        }
+        NftPlan { open, close }
+    }
+}
+
+fn delete(ops: &mut Vec<NftOp>, table: Table, set: &SmolStr, elements: Vec<Element>) {
+    if !elements.is_empty() {
+        ops.push(NftOp::DeleteElements { table, set: set.clone(), elements });
+    }
+}

@@ -1,0 +1,1 @@
+//! The real kernel keeps the contract that the fake one keeps.
