@@ -1,1 +1,3 @@
-//! calico-testkit.
+//! What tests of several crates share. Nothing here is linked into the product.
+
+pub mod adversary;

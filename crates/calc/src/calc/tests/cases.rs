@@ -1,0 +1,182 @@
+//! Single cases, spelt out: what a reader may want to know without running the oracle.
+
+use calico_api::{
+    EntityRule, NetworkPolicySpec, Resource, Rule, ServiceMatch, WorkloadEndpointSpec, decode, key::Kind,
+};
+
+use super::*;
+use crate::change::{IpSetId, Member};
+
+fn workload(name: &str, app: &str, addr: &str) -> Update {
+    let spec = WorkloadEndpointSpec {
+        orchestrator: "k8s".into(),
+        node: NODE.into(),
+        pod: name.into(),
+        endpoint: "eth0".into(),
+        ip_networks: vec![addr.into()],
+        interface_name: format_smolstr!("cali{name}"),
+        profiles: vec!["kns.blue".into()],
+        ..WorkloadEndpointSpec::default()
+    };
+    let mut endpoint = Resource::new("blue", name, spec);
+    endpoint.metadata.labels.insert("app".into(), app.into());
+    endpoint.metadata.labels.insert("projectcalico.org/namespace".into(), "blue".into());
+    Update::WorkloadEndpoint(endpoint.key(), Some(Box::new(endpoint)))
+}
+
+fn policy(name: &str, from: &str) -> Update {
+    let source = EntityRule { selector: from.into(), ..EntityRule::default() };
+    let rule = Rule { source, ..Rule::new(Action::Allow) };
+    let policy = Resource::new(
+        "blue",
+        name,
+        NetworkPolicySpec { ingress: vec![rule], ..NetworkPolicySpec::default() },
+    );
+    Update::NetworkPolicy(policy.key(), Some(Box::new(policy)))
+}
+
+fn synced(updates: impl IntoIterator<Item = Update>) -> (Calc, Vec<Change>) {
+    let mut calc = Calc::new(NODE);
+    updates.into_iter().for_each(|update| calc.update(update));
+    calc.in_sync();
+    let changes = flushed(&mut calc);
+    (calc, changes)
+}
+
+fn flushed(calc: &mut Calc) -> Vec<Change> {
+    let mut changes = Vec::new();
+    calc.flush(&mut changes);
+    changes
+}
+
+fn kinds(changes: &[Change]) -> Vec<&'static str> {
+    let kind = |change: &Change| match change {
+        Change::IpSetAdded { .. } => "set added",
+        Change::IpSetChanged { .. } => "set changed",
+        Change::IpSetRemoved(_) => "set removed",
+        Change::PolicyChanged(..) => "policy changed",
+        Change::PolicyRemoved(_) => "policy removed",
+        Change::ProfileChanged(..) => "profile changed",
+        Change::ProfileRemoved(_) => "profile removed",
+        Change::WorkloadChanged(..) => "workload changed",
+        Change::WorkloadRemoved(_) => "workload removed",
+        _ => "other",
+    };
+    changes.iter().map(kind).collect()
+}
+
+#[test]
+fn nothing_is_said_before_in_sync() {
+    let mut calc = Calc::new(NODE);
+    calc.update(workload("one", "a", "10.0.0.1/32"));
+    assert!(flushed(&mut calc).is_empty());
+    calc.in_sync();
+    assert_eq!(kinds(&flushed(&mut calc)), ["profile changed", "workload changed"]);
+    assert!(flushed(&mut calc).is_empty());
+}
+
+#[test]
+fn changes_come_in_an_order_that_is_safe_to_apply() {
+    let (mut calc, changes) = synced([workload("one", "a", "10.0.0.1/32"), policy("p", "app == 'a'")]);
+    assert_eq!(kinds(&changes), ["set added", "policy changed", "profile changed", "workload changed"]);
+    let key = Key::resource(Kind::WorkloadEndpoint, "blue", "one");
+    calc.update(Update::absent(&key).unwrap());
+    let changes = flushed(&mut calc);
+    assert_eq!(kinds(&changes), ["workload removed", "profile removed", "policy removed", "set removed"]);
+}
+
+#[test]
+fn an_address_of_two_endpoints_leaves_with_the_last() {
+    let both = [workload("one", "a", "10.0.0.1/32"), workload("two", "a", "10.0.0.1/32")];
+    let (mut calc, _) = synced(both.into_iter().chain([policy("p", "app == 'a'")]));
+    calc.update(workload("one", "b", "10.0.0.1/32"));
+    assert!(flushed(&mut calc).is_empty());
+    calc.update(workload("two", "b", "10.0.0.1/32"));
+    let gone = vec![Member::Net("10.0.0.1/32".parse().unwrap())];
+    let changes = flushed(&mut calc);
+    let [Change::IpSetChanged { id: IpSetId(_), added, removed }] = &*changes else {
+        panic!("one set changes: {changes:?}");
+    };
+    assert_eq!((added, removed), (&vec![], &gone));
+}
+
+#[test]
+fn what_comes_and_goes_between_flushes_has_never_been() {
+    let (mut calc, _) = synced([workload("one", "a", "10.0.0.1/32"), policy("p", "app == 'a'")]);
+    calc.update(workload("two", "a", "10.0.0.2/32"));
+    calc.update(policy("q", "has(app)"));
+    for (kind, name) in [(Kind::WorkloadEndpoint, "two"), (Kind::NetworkPolicy, "q")] {
+        calc.update(Update::absent(&Key::resource(kind, "blue", name)).unwrap());
+    }
+    assert!(flushed(&mut calc).is_empty());
+}
+
+#[test]
+fn endpoints_with_the_same_policies_share_their_tiers() {
+    let (_, changes) = synced([
+        workload("one", "a", "10.0.0.1/32"),
+        workload("two", "b", "10.0.0.2/32"),
+        policy("p", "all()"),
+    ]);
+    let tiers: Vec<_> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::WorkloadChanged(_, workload) => Some(&workload.tiers),
+            _ => None,
+        })
+        .collect();
+    assert!(Arc::ptr_eq(tiers[0], tiers[1]));
+}
+
+#[test]
+fn a_missing_profile_denies_everything() {
+    let (_, changes) = synced([workload("one", "a", "10.0.0.1/32")]);
+    let Change::ProfileChanged(name, profile) = &changes[0] else { panic!("{changes:?}") };
+    assert_eq!(name, "kns.blue");
+    for rules in [&profile.ingress, &profile.egress] {
+        assert!(matches!(&**rules, [rule] if rule.action == change::Action::Deny));
+    }
+}
+
+#[test]
+fn problems_name_the_resource_and_go_when_it_is_mended() {
+    let (mut calc, changes) = synced([workload("one", "a", "10.0.0.1/32"), policy("p", "app ==")]);
+    assert_eq!(kinds(&changes), ["profile changed", "workload changed"]);
+    let problems: Vec<Problem> = calc.problems().collect();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].key, Key::resource(Kind::NetworkPolicy, "blue", "p"));
+    assert!(problems[0].text.contains("app =="), "{}", problems[0].text);
+    calc.update(policy("p", "app == 'a'"));
+    assert_eq!(calc.problems().count(), 0);
+    assert_eq!(kinds(&flushed(&mut calc)), ["set added", "policy changed", "workload changed"]);
+}
+
+#[test]
+fn a_service_is_reported_and_matches_nothing() {
+    let source = EntityRule {
+        services: Some(ServiceMatch { name: "web".into(), namespace: SmolStr::default() }),
+        ..EntityRule::default()
+    };
+    let rule = Rule { source, ..Rule::new(Action::Allow) };
+    let spec = NetworkPolicySpec { ingress: vec![rule], ..NetworkPolicySpec::default() };
+    let policy = Resource::new("blue", "p", spec);
+    let update = Update::NetworkPolicy(policy.key(), Some(Box::new(policy)));
+    let (calc, changes) = synced([workload("one", "a", "10.0.0.1/32"), update]);
+    assert!(matches!(&changes[0], Change::IpSetAdded { members, .. } if members.is_empty()));
+    assert!(calc.problems().next().is_some_and(|problem| problem.text.contains("web")));
+}
+
+#[test]
+fn an_unreadable_value_counts_as_absent() {
+    let (mut calc, _) = synced([workload("one", "a", "10.0.0.1/32")]);
+    let key = Key::resource(Kind::WorkloadEndpoint, "blue", "one");
+    let entry = calico_api::Entry {
+        key: key.clone(),
+        value: b"not JSON".as_slice().into(),
+        revision: calico_api::Revision::from(1),
+    };
+    assert!(decode::<WorkloadEndpointSpec>(&entry).is_err());
+    calc.update(Update::read(&key, Some(&entry)).unwrap());
+    assert_eq!(kinds(&flushed(&mut calc)), ["workload removed", "profile removed"]);
+    assert_eq!(calc.problems().count(), 1);
+}
