@@ -51,7 +51,7 @@ const REFUSALS_MAX: usize = 1000;
 
 /// Reads all of the kernel's tables: at the start, and when they may have been changed behind our back. Everything of
 /// ours that is there is adopted.
-pub fn resync(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+pub fn resync(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
     let links = kernel.read_links()?;
     let addresses = kernel.read_addresses()?;
     desired.observe_links(links, addresses);
@@ -62,7 +62,7 @@ pub fn resync(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), Ker
     Ok(())
 }
 
-fn resync_routes(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+fn resync_routes(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
     let ownership = desired.settings().routes.clone();
     let (ours, foreign): (Vec<_>, Vec<_>) =
         kernel.read_routes()?.into_iter().partition(|r| ownership.is_ours(r));
@@ -74,7 +74,7 @@ fn resync_routes(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), 
 }
 
 /// One update: makes the kernel hold what is desired.
-pub fn apply(desired: &mut Desired, kernel: &mut impl Kernel) -> Report {
+pub fn apply(desired: &mut Desired, kernel: &mut dyn Kernel) -> Report {
     desired.render();
     let mut report = Report { complete: true, ..Report::default() };
     let rules_are_open = apply_ruleset(desired, kernel, &mut report, Half::Open);
@@ -112,7 +112,7 @@ enum Half {
 }
 
 /// Does one half of the ruleset's plan. Whether all of it is done but for what was refused.
-fn apply_ruleset(desired: &mut Desired, kernel: &mut impl Kernel, report: &mut Report, half: Half) -> bool {
+fn apply_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel, report: &mut Report, half: Half) -> bool {
     let mut read_again = false;
     for _ in 0..REFUSALS_MAX {
         if let Err(error) = learn_handles(desired, kernel) {
@@ -162,7 +162,7 @@ fn apply_ruleset(desired: &mut Desired, kernel: &mut impl Kernel, report: &mut R
     false
 }
 
-fn learn_handles(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), KernelError> {
+fn learn_handles(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
     for (table, chain) in desired.ruleset.unknown_handles() {
         let rules = kernel.read_chain(table, &chain)?;
         desired.ruleset.learn(table, &chain, &rules);
@@ -170,7 +170,7 @@ fn learn_handles(desired: &mut Desired, kernel: &mut impl Kernel) -> Result<(), 
     Ok(())
 }
 
-fn apply_routes(desired: &mut Desired, kernel: &mut impl Kernel, plan: &Plan, report: &mut Report) {
+fn apply_routes(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, report: &mut Report) {
     let Plan { nft: _, sysctls, neighbours, moved, routes, foreign, gone, gone_neighbours } = plan;
     desired.sysctls.clear();
     for sysctl in sysctls {
@@ -223,7 +223,7 @@ fn note_routes(
 
 fn apply_neighbours(
     desired: &mut Desired,
-    kernel: &mut impl Kernel,
+    kernel: &mut dyn Kernel,
     ops: &[NeighbourOp],
     report: &mut Report,
 ) {
@@ -250,7 +250,7 @@ fn apply_neighbours(
     }
 }
 
-fn purge(kernel: &mut impl Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) {
+fn purge(kernel: &mut dyn Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) {
     if addresses.is_empty() {
         return;
     }

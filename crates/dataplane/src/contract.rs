@@ -1,3 +1,489 @@
 //! What every [`Kernel`] must do, run on the fake one and on the real one alike.
 //!
-//! Each function is one test; it panics where the kernel does not do what the dataplane counts on.
+//! Each function is one test; it panics where the kernel does not do what the dataplane counts on. The kernel given
+//! holds nothing but the interfaces `cali1` and `cali2`, both up, with addresses of the kernel's own at most.
+
+use std::sync::Arc;
+
+use calico_api::ResourceKey;
+use calico_api::key::Kind;
+use calico_calc::change::{
+    Action, Change, IpSetId, IpSetKind, Member, Policy, Profile, Rule as PolicyRule, Side, Tier, TierEnd,
+    Workload, WorkloadId,
+};
+use calico_net::{IfName, Mac};
+use calico_rules::nft::{
+    ChainKind, ChainType, Data, Element, Expr, Hook, KeyField, MetaKey, Reg, Rule, SetSpec, Table, Verdict,
+};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::apply::{Report, apply, resync};
+use crate::desired::{Desired, Settings, WorkloadState};
+use crate::kernel::{Kernel, NftRefusal};
+use crate::tables::neigh::{Neighbour, NeighbourOp};
+use crate::tables::nft::{NamedRule, NftOp, Place, RuleHandle};
+use crate::tables::route::{Route, RouteOp};
+
+/// A part of the contract.
+pub type Clause = fn(&mut dyn Kernel);
+
+/// All of the contract, by name.
+pub const CLAUSES: &[(&str, Clause)] = &[
+    ("objects_read_back_as_written", objects_read_back_as_written),
+    ("refusals_name_the_operation_and_change_nothing", refusals_name_the_operation_and_change_nothing),
+    ("fifteen_jumps_nest", fifteen_jumps_nest),
+    ("an_element_is_replaced_within_one_transaction", an_element_is_replaced_within_one_transaction),
+    ("a_table_is_made_anew_within_one_transaction", a_table_is_made_anew_within_one_transaction),
+    ("rules_keep_their_handles", rules_keep_their_handles),
+    ("the_generation_counts_transactions", the_generation_counts_transactions),
+    ("routes_and_neighbours_read_back", routes_and_neighbours_read_back),
+    ("a_refused_route_is_named_alone", a_refused_route_is_named_alone),
+    ("a_node_lives_and_restarts", a_node_lives_and_restarts),
+    ("a_bad_object_denies_itself_alone", a_bad_object_denies_itself_alone),
+    ("a_misfit_table_is_made_anew", a_misfit_table_is_made_anew),
+];
+
+const T: Table = Table::Inet;
+
+fn chain(name: impl Into<SmolStr>) -> NftOp {
+    NftOp::AddChain { table: T, chain: name.into(), kind: ChainKind::Regular }
+}
+
+fn base(name: &str) -> NftOp {
+    let kind = ChainKind::Base { hook: Hook::Forward, priority: 0, chain_type: ChainType::Filter };
+    NftOp::AddChain { table: T, chain: name.into(), kind }
+}
+
+fn rule_at(chain: impl Into<SmolStr>, place: Place, exprs: Vec<Expr>, comment: &str) -> NftOp {
+    let NamedRule { id, rule } = Rule { exprs, comment: comment.into() }.into();
+    NftOp::AddRule { table: T, chain: chain.into(), place, rule, id }
+}
+
+fn rule(chain: impl Into<SmolStr>, exprs: Vec<Expr>) -> NftOp {
+    rule_at(chain, Place::Last, exprs, "")
+}
+
+fn jump(to: impl Into<SmolStr>) -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Jump(to.into()))]
+}
+
+fn set(name: &str, key: &[KeyField], interval: bool, verdict_map: bool) -> NftOp {
+    let spec = SetSpec { key: key.iter().copied().collect(), interval, verdict_map };
+    NftOp::AddSet { table: T, set: name.into(), spec }
+}
+
+fn elements(set: &str, elements: Vec<Element>) -> NftOp {
+    NftOp::AddElements { table: T, set: set.into(), elements }
+}
+
+fn address(last: u8) -> Element {
+    Element::Exact(Data::from_slice(&[10, 0, 0, last]))
+}
+
+fn interval(first: u8, last: u8) -> Element {
+    Element::Interval {
+        first: Data::from_slice(&[10, 0, 0, first]),
+        last: Data::from_slice(&[10, 0, 0, last]),
+    }
+}
+
+fn dispatch(interface: &str, verdict: Verdict) -> Element {
+    Element::Verdict { key: calico_rules::sets::interface_key(interface), verdict }
+}
+
+fn lookup(set: &str) -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::Mark, dreg: Reg(0) },
+        Expr::Lookup { set: set.into(), sreg: Reg(0), invert: false },
+    ]
+}
+
+fn vmap(map: &str) -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::IifName, dreg: Reg(0) },
+        Expr::VerdictMap { map: map.into(), sreg: Reg(0) },
+    ]
+}
+
+/// A small ruleset with one of each thing.
+fn ground() -> Vec<NftOp> {
+    vec![
+        NftOp::AddTable(T),
+        base("base"),
+        chain("a"),
+        chain("b"),
+        chain("free"),
+        set("hosts", &[KeyField::Ipv4Addr], false, false),
+        set("nets", &[KeyField::Ipv4Addr], true, false),
+        set("map", &[KeyField::IfName], false, true),
+        set("free", &[KeyField::Ipv4Addr, KeyField::InetProto, KeyField::InetService], false, false),
+        elements("hosts", vec![address(1), address(2)]),
+        elements("nets", vec![interval(0, 15), interval(32, 47)]),
+        elements("map", vec![dispatch("cali1", Verdict::Goto("b".into()))]),
+        rule("base", vmap("map")),
+        rule("base", jump("a")),
+        rule("a", lookup("hosts")),
+        rule("a", lookup("nets")),
+    ]
+}
+
+fn objects_read_back_as_written(kernel: &mut dyn Kernel) {
+    assert_eq!(kernel.read_nft(), Ok(Default::default()));
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let tables = kernel.read_nft().expect("reads");
+    assert_eq!(tables.keys().collect::<Vec<_>>(), [&T]);
+    let (mut chains, mut sets) = (0, 0);
+    for op in ground() {
+        match op {
+            NftOp::AddChain { chain, kind, .. } => {
+                chains += 1;
+                assert_eq!(tables[&T].chains[&chain].kind, Some(kind), "{chain}");
+            }
+            NftOp::AddSet { set, spec, .. } => {
+                sets += 1;
+                assert_eq!(tables[&T].sets[&set].spec, Some(spec), "{set}");
+            }
+            NftOp::AddElements { set, elements, .. } => {
+                let mut found = tables[&T].sets[&set].elements.clone();
+                found.sort();
+                assert_eq!(found, elements, "{set}");
+            }
+            NftOp::AddRule { chain, id, .. } => {
+                assert!(tables[&T].chains[&chain].rules.iter().any(|r| r.id == Some(id)), "{chain}");
+                assert_eq!(kernel.read_chain(T, &chain).as_ref(), Ok(&tables[&T].chains[&chain].rules));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((tables[&T].chains.len(), tables[&T].sets.len()), (chains, sets));
+}
+
+fn refusals_name_the_operation_and_change_nothing(kernel: &mut dyn Kernel) {
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let before = kernel.read_nft().expect("reads");
+    let many = vec![Expr::Counter; 129];
+    let other = vec![dispatch("cali1", Verdict::Goto("a".into()))];
+    for (why, bad) in [
+        ("a rule of a chain that is not there", rule("absent", vec![Expr::Counter])),
+        ("a rule that asks a set that is not there", rule("free", lookup("absent"))),
+        ("a jump to a chain that is not there", rule("free", jump("absent"))),
+        ("a jump to a base chain", rule("free", jump("base"))),
+        ("a jump in a circle", rule("a", jump("a"))),
+        ("a rule of too many expressions", rule("free", many)),
+        (
+            "a place before a rule that is not there",
+            rule_at("a", Place::Before(RuleHandle(99_999)), vec![], ""),
+        ),
+        ("a used chain's removal", NftOp::DeleteChain { table: T, chain: "a".into() }),
+        ("a dispatched chain's removal", NftOp::DeleteChain { table: T, chain: "b".into() }),
+        ("a used set's removal", NftOp::DeleteSet { table: T, set: "hosts".into() }),
+        ("a used map's removal", NftOp::DeleteSet { table: T, set: "map".into() }),
+        ("an element of a set that is not there", elements("absent", vec![address(1)])),
+        ("an interval inside another", elements("nets", vec![interval(4, 7)])),
+        ("an interval around another", elements("nets", vec![interval(30, 63)])),
+        ("a key of the wrong length", elements("hosts", vec![Element::Exact(Data::from_slice(&[1]))])),
+        ("a second verdict of one key", elements("map", other)),
+        (
+            "dispatch to a chain that is not there",
+            elements("map", vec![dispatch("x", Verdict::Goto("absent".into()))]),
+        ),
+        ("a set of another shape", set("hosts", &[KeyField::Ipv6Addr], false, false)),
+    ] {
+        let ops = [chain("new"), bad, chain("newer")];
+        match kernel.apply_nft(&ops) {
+            Err(NftRefusal::Operation { index: 1, .. }) => {}
+            other => panic!("{why}: {other:?}"),
+        }
+        assert_eq!(kernel.read_nft().as_ref(), Ok(&before), "{why}");
+    }
+}
+
+fn fifteen_jumps_nest(kernel: &mut dyn Kernel) {
+    let name = |n: usize| format_smolstr!("c{n}");
+    let mut ops = vec![NftOp::AddTable(T), base("base")];
+    ops.extend((1..=16).map(|n| chain(name(n))));
+    ops.push(rule("base", jump(name(1))));
+    ops.extend((1..15).map(|n| rule(name(n), jump(name(n + 1)))));
+    assert_eq!(kernel.apply_nft(&ops), Ok(()));
+    let deeper = [rule(name(15), jump(name(16)))];
+    assert!(matches!(kernel.apply_nft(&deeper), Err(NftRefusal::Operation { index: 0, .. })));
+}
+
+fn an_element_is_replaced_within_one_transaction(kernel: &mut dyn Kernel) {
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let old = vec![dispatch("cali1", Verdict::Goto("b".into()))];
+    let new = vec![dispatch("cali1", Verdict::Goto("a".into()))];
+    let wide = vec![interval(0, 63)];
+    kernel
+        .apply_nft(&[
+            NftOp::DeleteElements { table: T, set: "map".into(), elements: old },
+            NftOp::DeleteElements {
+                table: T,
+                set: "nets".into(),
+                elements: vec![interval(0, 15), interval(32, 47)],
+            },
+            elements("map", new.clone()),
+            elements("nets", wide.clone()),
+        ])
+        .expect("replaces");
+    let sets = kernel.read_nft().expect("reads").remove(&T).expect("is there").sets;
+    assert_eq!((&sets["map"].elements, &sets["nets"].elements), (&new, &wide));
+}
+
+fn a_table_is_made_anew_within_one_transaction(kernel: &mut dyn Kernel) {
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let mut ops = vec![NftOp::DeleteTable(T), NftOp::AddTable(T), chain("base")];
+    ops.push(set("hosts", &[KeyField::Ipv6Addr], false, false));
+    kernel.apply_nft(&ops).expect("makes it anew");
+    let table = kernel.read_nft().expect("reads").remove(&T).expect("is there");
+    assert_eq!((table.chains.len(), table.sets.len()), (1, 1));
+    assert_eq!(table.chains["base"].kind, Some(ChainKind::Regular));
+}
+
+fn rules_keep_their_handles(kernel: &mut dyn Kernel) {
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let before = kernel.read_chain(T, "a").expect("reads");
+    let place = Place::Before(before[1].handle);
+    kernel
+        .apply_nft(&[
+            rule_at("a", place, vec![Expr::Counter], "first"),
+            rule_at("a", place, vec![Expr::Counter], "second"),
+            NftOp::DeleteRule { table: T, chain: "a".into(), handle: before[0].handle },
+        ])
+        .expect("inserts");
+    let after = kernel.read_chain(T, "a").expect("reads");
+    assert_eq!(after.len(), 3);
+    assert_eq!(after[2], before[1]);
+    let id = |comment: &str| NamedRule::from(Rule { exprs: vec![Expr::Counter], comment: comment.into() }).id;
+    assert_eq!([after[0].id, after[1].id], [Some(id("first")), Some(id("second"))]);
+}
+
+fn the_generation_counts_transactions(kernel: &mut dyn Kernel) {
+    kernel.apply_nft(&ground()).expect("the ground is well formed");
+    let before = kernel.read_generation().expect("reads");
+    kernel.apply_nft(&[elements("hosts", vec![address(9)])]).expect("adds");
+    assert_eq!(kernel.read_generation(), Ok(before + 1));
+}
+
+fn interface(name: &str) -> IfName {
+    name.parse().expect("a legal name")
+}
+
+fn routes_and_neighbours_read_back(kernel: &mut dyn Kernel) {
+    let to = |address: &str, name: &str| {
+        Route::workload(
+            address.parse().expect("a prefix"),
+            interface(name),
+            crate::tables::route::PROTOCOL_BOOT,
+        )
+    };
+    let routes = [
+        to("10.65.0.1/32", "cali1"),
+        to("fd00::1/128", "cali1"),
+        Route::blackhole("10.65.0.0/26".parse().expect("a prefix")),
+    ];
+    let ops: Vec<_> = routes.iter().cloned().map(RouteOp::Replace).collect();
+    assert_eq!(kernel.apply_routes(&ops), Ok(vec![]));
+    let found = kernel.read_routes().expect("reads");
+    assert!(routes.iter().all(|r| found.contains(r)), "{found:?}");
+    // A route that moves to another interface is replaced in place.
+    let moved = to("10.65.0.1/32", "cali2");
+    assert_eq!(kernel.apply_routes(&[RouteOp::Replace(moved.clone())]), Ok(vec![]));
+    let found = kernel.read_routes().expect("reads");
+    assert!(found.contains(&moved) && !found.contains(&routes[0]), "{found:?}");
+    let deletes =
+        [RouteOp::Delete(moved), RouteOp::Delete(routes[1].clone()), RouteOp::Delete(routes[0].clone())];
+    assert_eq!(kernel.apply_routes(&deletes), Ok(vec![]), "removing what is not there is no refusal");
+
+    let entry =
+        Neighbour::permanent(interface("cali1"), "10.65.0.1".parse().expect("an address"), Mac([2; 6]));
+    assert_eq!(kernel.apply_neighbours(&[NeighbourOp::Replace(entry.clone())]), Ok(vec![]));
+    assert!(kernel.read_neighbours().expect("reads").contains(&entry));
+    let delete = [NeighbourOp::Delete(entry.key.clone())];
+    assert_eq!(kernel.apply_neighbours(&delete), Ok(vec![]));
+    assert_eq!(kernel.apply_neighbours(&delete), Ok(vec![]));
+    assert!(!kernel.read_neighbours().expect("reads").contains(&entry));
+}
+
+fn a_refused_route_is_named_alone(kernel: &mut dyn Kernel) {
+    let to = |address: &str, name: &str| {
+        RouteOp::Replace(Route::workload(address.parse().expect("a prefix"), interface(name), 3))
+    };
+    let ops = [to("10.65.0.1/32", "cali1"), to("10.65.0.2/32", "absent"), to("10.65.0.3/32", "cali2")];
+    let refused = kernel.apply_routes(&ops).expect("applies");
+    assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1]);
+    let found = kernel.read_routes().expect("reads");
+    assert!(found.contains(ops[0].route()) && found.contains(ops[2].route()));
+}
+
+fn policy_key(name: &str) -> ResourceKey {
+    ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: SmolStr::default(), name: name.into() }
+}
+
+fn policy(set: &str) -> Arc<Policy> {
+    let rule = PolicyRule {
+        action: Action::Allow,
+        family: None,
+        protocol: None,
+        not_protocol: None,
+        icmp: None,
+        not_icmp: None,
+        source: Side { ip_sets: vec![IpSetId(set.into())], ..Side::default() },
+        destination: Side::default(),
+    };
+    Arc::new(Policy { tier: "default".into(), ingress: vec![rule.clone()], egress: vec![rule] })
+}
+
+fn workload_id(name: &str) -> WorkloadId {
+    WorkloadId { orchestrator: "k8s".into(), workload: name.into(), endpoint: "eth0".into() }
+}
+
+fn workload(device: &str, address: &str, policies: &[&str]) -> Change {
+    let tier = Tier {
+        name: "default".into(),
+        end: TierEnd::Deny,
+        ingress: policies.iter().map(|p| policy_key(p)).collect(),
+        egress: policies.iter().map(|p| policy_key(p)).collect(),
+    };
+    let workload = Workload {
+        key: ResourceKey { kind: Kind::WorkloadEndpoint, namespace: "default".into(), name: device.into() },
+        interface: interface(device),
+        mac: Some(Mac([2; 6])),
+        nets: vec![address.parse().expect("a prefix")],
+        allowed_sources: vec!["192.0.2.0/24".parse().expect("a prefix")],
+        tiers: vec![tier].into(),
+        profiles: vec![SmolStr::new("kns.default")].into(),
+    };
+    Change::WorkloadChanged(workload_id(device), Arc::new(workload))
+}
+
+/// A node with two pods, a policy and a set of everything.
+fn world() -> Vec<Change> {
+    let net = |n: &str| Member::Net(n.parse().expect("a prefix"));
+    vec![
+        Change::IpSetAdded {
+            id: IpSetId("s:a".into()),
+            kind: IpSetKind::Net,
+            members: ["10.65.0.9/32", "10.0.0.0/8", "10.1.0.0/16", "fd00::9/128", "::/0"].map(net).into(),
+        },
+        Change::PolicyChanged(policy_key("a"), policy("s:a")),
+        Change::ProfileChanged("kns.default".into(), Arc::new(Profile::default())),
+        workload("cali1", "10.65.0.1/32", &["a"]),
+        workload("cali2", "fd00::2/128", &["a"]),
+        Change::BlockAdded("10.65.0.0/26".parse().expect("a prefix")),
+    ]
+}
+
+fn start(kernel: &mut dyn Kernel, changes: Vec<Change>) -> (Desired, Report) {
+    let mut desired = Desired::new(Settings::default());
+    changes.into_iter().for_each(|c| desired.update(c));
+    resync(&mut desired, kernel).expect("reads");
+    let report = apply(&mut desired, kernel);
+    (desired, report)
+}
+
+/// Nothing is left to do, neither by what is remembered nor by what is read.
+fn assert_settled(desired: &mut Desired, kernel: &mut dyn Kernel) {
+    for _ in 0..2 {
+        desired.render();
+        let plan = desired.plan();
+        assert!(plan.is_empty(), "{plan}");
+        resync(desired, kernel).expect("reads");
+    }
+}
+
+fn a_node_lives_and_restarts(kernel: &mut dyn Kernel) {
+    let (mut desired, report) = start(kernel, world());
+    assert_eq!((report.complete, &report.problems[..]), (true, &[][..]));
+    let state = |name: &str| (workload_id(name), WorkloadState::Up);
+    assert_eq!(report.workloads, [state("cali1"), state("cali2")]);
+    assert_settled(&mut desired, kernel);
+
+    // A restart finds everything in place.
+    let rules = kernel.read_nft().expect("reads");
+    let (mut desired, report) = start(kernel, world());
+    assert!(report.complete);
+    assert_eq!((report.nft_ops, report.routes), (2, 0), "the claims of two tables");
+    assert_eq!(kernel.read_nft(), Ok(rules));
+
+    // Edits in the middle of chains keep the other rules' handles.
+    let chain = calico_rules::name::policy_chain(&policy_key("a"), calico_calc::change::Direction::Ingress);
+    let before = kernel.read_chain(T, &chain).expect("reads");
+    let mut longer = (*policy("s:a")).clone();
+    let dropped = PolicyRule { action: Action::Deny, ..longer.ingress[0].clone() };
+    longer.ingress.push(PolicyRule { source: Side::default(), ..dropped });
+    desired.update(Change::PolicyChanged(policy_key("a"), Arc::new(longer)));
+    let report = apply(&mut desired, kernel);
+    assert!(report.complete, "{report:?}");
+    let after = kernel.read_chain(T, &chain).expect("reads");
+    assert!(before.iter().any(|r| after.contains(r)), "{before:?} {after:?}");
+    assert_settled(&mut desired, kernel);
+
+    // Everything goes.
+    let (mut desired, report) = start(kernel, Vec::new());
+    assert!(report.complete, "{report:?}");
+    assert_settled(&mut desired, kernel);
+    let ours = Settings::default().routes;
+    assert!(!kernel.read_routes().expect("reads").iter().any(|r| ours.is_ours(r)));
+    let chains = &kernel.read_nft().expect("reads")[&T].chains;
+    assert!(!chains.keys().any(|c| c.starts_with("cali-pi-") || c.starts_with("cali-tw-")));
+}
+
+fn a_bad_object_denies_itself_alone(kernel: &mut dyn Kernel) {
+    let mut changes = world();
+    // A set that nobody made.
+    changes.push(Change::PolicyChanged(policy_key("bad"), policy("s:absent")));
+    changes.push(workload("cali2", "10.65.0.2/32", &["bad", "a"]));
+    let (mut desired, report) = start(kernel, changes);
+    assert!(!report.complete);
+    assert!(!report.problems.is_empty());
+    assert!(
+        report.problems.iter().all(|p| p.object.contains("bad") || p.object.contains("cali-r-")),
+        "{report:?}"
+    );
+    let chains = kernel.read_nft().expect("reads").remove(&T).expect("is there").chains;
+    assert_eq!(chains["cali-pi-gnp/bad"].rules.len(), 1);
+    assert!(chains["cali-pi-gnp/a"].rules.len() > 1);
+    assert_eq!(
+        kernel.read_routes().expect("reads").iter().filter(|r| r.device.is_some() && r.protocol == 3).count(),
+        2
+    );
+    desired.update(Change::PolicyChanged(policy_key("bad"), policy("s:a")));
+    let report = apply(&mut desired, kernel);
+    assert_eq!((report.complete, report.problems), (true, vec![]));
+    assert_settled(&mut desired, kernel);
+}
+
+fn a_misfit_table_is_made_anew(kernel: &mut dyn Kernel) {
+    // An older version might have had objects of our names and another kind.
+    let map = calico_rules::name::chain::FROM_WORKLOAD;
+    kernel
+        .apply_nft(&[
+            NftOp::AddTable(T),
+            set(map, &[KeyField::Ipv4Addr], false, false),
+            chain("old"),
+            rule("old", lookup(map)),
+        ])
+        .expect("makes the old table");
+    let (mut desired, report) = start(kernel, world());
+    assert_eq!((report.complete, report.problems), (true, vec![]));
+    assert!(!kernel.read_nft().expect("reads")[&T].chains.contains_key("old"));
+    assert_settled(&mut desired, kernel);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeKernel;
+
+    #[test]
+    fn the_fake_kernel_keeps_the_contract() {
+        for (name, clause) in CLAUSES {
+            println!("{name}");
+            let mut kernel = FakeKernel::new();
+            kernel.set_link("cali1", true);
+            kernel.set_link("cali2", true);
+            clause(&mut kernel);
+        }
+    }
+}

@@ -619,7 +619,8 @@ impl Planner {
             return;
         }
         let (replaced, gone) = state.elements.plan_removals();
-        if spec.verdict_map {
+        // What leads to endpoints, and what keeps the host from answering for them, goes after their routes.
+        if spec.verdict_map || table == Table::Arp {
             delete(&mut self.removals, table, &set, replaced);
             delete(&mut self.dispatch, table, &set, gone);
         } else {
