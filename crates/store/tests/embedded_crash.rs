@@ -107,7 +107,7 @@ async fn whole_state(store: &EmbeddedStore, writer: &str) -> u64 {
     let listing = store.list(&selection(writer)).await.unwrap();
     let first = &listing.entries[0];
     let n = number(first);
-    assert_eq!(listing.entries.len(), KEYS + usize::from(n % 2 == 0), "{n}");
+    assert_eq!(listing.entries.len(), KEYS + usize::from(n.is_multiple_of(2)), "{n}");
     for entry in &listing.entries {
         assert_eq!((number(entry), &entry.revision), (n, &first.revision), "{}", entry.key);
     }

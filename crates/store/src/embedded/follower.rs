@@ -103,8 +103,13 @@ impl Follower {
                         // Nobody listening at this moment is no error.
                         let _ = sender.send(Arc::new(page));
                     }
-                    // So far behind that history is gone: watches find out by themselves when they see the gap.
-                    Err(PageError::Compacted) => *position = database::newest(connection)?,
+                    // So far behind that history is gone. An empty page beyond the gap makes every watch look for
+                    // itself, and find out.
+                    Err(PageError::Compacted) => {
+                        *position = database::newest(connection)?;
+                        let gap = Page { after: *position, through: *position, rows: Vec::new() };
+                        let _ = sender.send(Arc::new(gap));
+                    }
                     Err(PageError::Fault(fault)) => return Err(fault),
                 }
             }

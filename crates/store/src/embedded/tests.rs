@@ -132,3 +132,24 @@ async fn commits_that_share_a_transaction_stay_apart() {
     assert_eq!(results.iter().filter(|r| lost(r)).count(), 49);
     assert_eq!(store.list_blocking(&Selection::all(Kind::NetworkPolicy)).unwrap().entries.len(), 52);
 }
+
+#[tokio::test]
+async fn a_bell_that_never_rang_costs_time_and_nothing_else() {
+    let (_dir, store) = store();
+    let mut watch = store.watch(&Selection::all(Kind::NetworkPolicy), Some(Revision::from(1))).await.unwrap();
+    // As by a writer that died between its commit and the bell.
+    let mut silent = schema::open(store.path()).unwrap();
+    let mut commit = |name: &str| {
+        let write = Write::put(key(name), Bytes::from_static(b"{}"));
+        assert!(database::commit(&mut silent, &[&[write]], now_ms()).unwrap().logged);
+    };
+    commit("a");
+    assert!(matches!(watch.next().await.unwrap(), WatchEvent::Put(e) if e.key == key("a")));
+    assert!(matches!(watch.next().await.unwrap(), WatchEvent::Progress(_)));
+    // History that goes before anybody was woken to read it: the watch is told, though nothing else happens.
+    commit("b");
+    commit("c");
+    database::compact(&mut silent, 100).unwrap();
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next()).await.unwrap();
+    assert!(matches!(end, Err(WatchError::Compacted)), "{end:?}");
+}
