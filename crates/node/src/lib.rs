@@ -9,9 +9,25 @@
     clippy::disallowed_methods,
     reason = "this crate is IO: it reads the host, writes BIRD's files, spawns it and waits"
 )]
-#![allow(clippy::result_large_err, reason = "an error ends the start or is logged: it is never on a hot path")]
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the start or is logged: it is never on a hot path"
+)]
 
 pub mod autodetect;
+pub mod bgp;
+pub mod bird;
 mod file;
+pub mod health;
 pub mod interfaces;
+pub mod metrics;
+pub mod readiness;
+mod run;
 pub mod startup;
+#[cfg(test)]
+mod testing;
+
+pub use health::Health;
+pub use metrics::NodeMetrics;
+pub use run::{NodeArgs, run};
+pub use startup::start;

@@ -1,0 +1,180 @@
+//! The running node: BGP and its BIRD, the watch over the node's address, and what they report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use calico_mesh::Local;
+use calico_store::Store;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::bgp::{BgpReport, run_bgp};
+use crate::bird::daemon::Paths;
+use crate::bird::{Bird, BirdReport};
+use crate::health::{Health, Promise, Report, Reporter};
+use crate::metrics::NodeMetrics;
+use crate::readiness::{judge, read_age, read_bird_status};
+use crate::startup::settings::{Backend, SettingError, Vars};
+use crate::startup::{Started, apply_node, nodename_file};
+
+/// How often BIRD is asked how it is while it is not ready, so that readiness follows within a probe's period.
+const STATUS_POLL_NOT_READY: Duration = Duration::from_secs(1);
+/// How often afterwards.
+const STATUS_POLL_READY: Duration = Duration::from_secs(5);
+/// The name of the readiness reporter.
+const REPORTER: &str = "bgp";
+/// How often the node's address is looked at again unless `AUTODETECT_POLL_INTERVAL` says otherwise.
+const DEFAULT_ADDRESS_POLL: Duration = Duration::from_secs(60);
+
+/// What the node runs on.
+pub struct NodeArgs {
+    /// The datastore.
+    pub store: Arc<dyn Store>,
+    /// What [`crate::startup::start`] returned.
+    pub started: Started,
+    /// `CALICO_ROUTER_ID`; empty if unset.
+    pub router_id: String,
+    /// Whose age decides how readiness judges.
+    pub nodename_file: PathBuf,
+    /// How often the node's address is looked at again; never with `None`.
+    pub address_poll: Option<Duration>,
+    /// Where BIRD and its files are.
+    pub bird: Paths,
+    /// Where to report.
+    pub health: Health,
+    /// What to count.
+    pub metrics: NodeMetrics,
+}
+
+impl NodeArgs {
+    /// What the environment says, with BIRD in its usual place.
+    pub fn from_vars(
+        store: Arc<dyn Store>,
+        started: Started,
+        health: Health,
+        metrics: NodeMetrics,
+        vars: Vars<'_>,
+    ) -> Result<NodeArgs, SettingError> {
+        let name = "AUTODETECT_POLL_INTERVAL";
+        let address_poll = match vars(name).filter(|text| !text.trim().is_empty()) {
+            None => DEFAULT_ADDRESS_POLL,
+            Some(text) => text
+                .trim()
+                .parse::<calico_api::GoDuration>()
+                .map_err(|e| e.to_string())
+                .and_then(|d| d.to_std().ok_or_else(|| "it is negative".to_owned()))
+                .map_err(|problem| SettingError { variable: name.to_owned(), problem })?,
+        };
+        Ok(NodeArgs {
+            store,
+            started,
+            router_id: vars("CALICO_ROUTER_ID").unwrap_or_default().trim().to_owned(),
+            nodename_file: nodename_file(vars),
+            address_poll: Some(address_poll).filter(|d| !d.is_zero()),
+            bird: Paths::default(),
+            health,
+            metrics,
+        })
+    }
+}
+
+/// Runs until it is told to stop. BIRD is left running.
+pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
+    let NodeArgs { store, started, router_id, nodename_file, address_poll, bird, health, metrics } = args;
+    let Started { node, settings } = started;
+    let bgp = async {
+        if settings.backend != Backend::Bird {
+            return;
+        }
+        let socket = bird.socket.clone();
+        let (bird, supervisor) = Bird::new(bird);
+        let (reporter, bgp_report) = watch::channel(BgpReport::default());
+        let promise = Promise { live: false, ready: true, timeout: None };
+        let status = StatusTask {
+            socket,
+            nodename_file,
+            bird_report: bird.report(),
+            bgp_report,
+            reporter: health.register(REPORTER, promise),
+            metrics,
+        };
+        let local = Local { node: node.clone(), router_id };
+        tokio::join!(
+            supervisor.run(shutdown.clone()),
+            run_bgp(store.clone(), local, bird, reporter, shutdown.clone()),
+            status.run(shutdown.clone()),
+        );
+    };
+    let addresses = async {
+        let Some(period) = address_poll.filter(|_| settings.backend != Backend::None) else { return };
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(period) => {}
+            }
+            match apply_node(&store, &node, &settings).await {
+                Ok(true) => tracing::info!(%node, "the node's addresses have changed"),
+                Ok(false) => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, %node, "the node's addresses cannot be brought up to date");
+                }
+            }
+        }
+    };
+    tokio::join!(bgp, addresses);
+}
+
+/// Asks BIRD now and then how it is, and passes it on.
+struct StatusTask {
+    socket: PathBuf,
+    nodename_file: PathBuf,
+    bird_report: watch::Receiver<BirdReport>,
+    bgp_report: watch::Receiver<BgpReport>,
+    reporter: Reporter,
+    metrics: NodeMetrics,
+}
+
+impl StatusTask {
+    async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let is_ready = self.report().await;
+            let wait = if is_ready { STATUS_POLL_READY } else { STATUS_POLL_NOT_READY };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(wait) => {}
+                // Whoever has gone has nothing new to say.
+                Ok(()) = self.bird_report.changed() => {}
+                Ok(()) = self.bgp_report.changed() => {}
+            }
+        }
+    }
+
+    /// Reports once; whether it is ready.
+    async fn report(&mut self) -> bool {
+        let bird = self.bird_report.borrow_and_update().clone();
+        let bgp = self.bgp_report.borrow_and_update().clone();
+        self.metrics.note_bird(&bird);
+        self.metrics.note_bgp(&bgp);
+        let status = match bird.pid {
+            Some(_) => read_bird_status(&self.socket).await.map_err(|e| e.to_string()),
+            None => Err(bird.start_error.clone().unwrap_or_else(|| "BIRD is not running".to_owned())),
+        };
+        self.metrics.note_status(status.as_ref().ok());
+        let judgement = match status {
+            _ if !bgp.in_sync => Err("waiting for the datastore".to_owned()),
+            Err(text) => Err(text),
+            Ok(status) => judge(&status, read_age(&self.nodename_file, SystemTime::now())),
+        };
+        let ready = judgement.is_ok();
+        // The configuration before a bad one is still in force: worth saying, no reason to take the node out.
+        let detail = judgement.err().or(bird.config_error).unwrap_or_default();
+        self.reporter.report(Report { live: true, ready, detail });
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests;
