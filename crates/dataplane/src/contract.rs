@@ -316,11 +316,13 @@ fn a_refused_route_is_named_alone(kernel: &mut dyn Kernel) {
     assert!(found.contains(ops[0].route()) && found.contains(ops[2].route()));
 }
 
-fn policy_key(name: &str) -> ResourceKey {
+/// The key of a global policy.
+pub fn policy_key(name: &str) -> ResourceKey {
     ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: SmolStr::default(), name: name.into() }
 }
 
-fn policy(set: &str) -> Arc<Policy> {
+/// A policy that allows from one IP set, both ways.
+pub fn policy(set: &str) -> Arc<Policy> {
     let rule = PolicyRule {
         action: Action::Allow,
         family: None,
@@ -358,7 +360,7 @@ fn workload(device: &str, address: &str, policies: &[&str]) -> Change {
 }
 
 /// A node with two pods, a policy and a set of everything.
-fn world() -> Vec<Change> {
+pub fn world() -> Vec<Change> {
     let net = |n: &str| Member::Net(n.parse().expect("a prefix"));
     vec![
         Change::IpSetAdded {
@@ -374,7 +376,8 @@ fn world() -> Vec<Change> {
     ]
 }
 
-fn start(kernel: &mut dyn Kernel, changes: Vec<Change>) -> (Desired, Report) {
+/// An agent that starts, reads the kernel and applies these changes.
+pub fn start(kernel: &mut dyn Kernel, changes: Vec<Change>) -> (Desired, Report) {
     let mut desired = Desired::new(Settings::default());
     changes.into_iter().for_each(|c| desired.update(c));
     resync(&mut desired, kernel).expect("reads");

@@ -234,10 +234,8 @@ impl FakeTable {
         let mut leads = false;
         for expr in &rule.exprs {
             match expr {
-                Expr::Lookup { set, .. } => {
-                    if self.sets.get(set).ok_or(ABSENT)?.spec.verdict_map {
-                        return Err(INVALID);
-                    }
+                Expr::Lookup { set, .. } if self.sets.get(set).ok_or(ABSENT)?.spec.verdict_map => {
+                    return Err(INVALID);
                 }
                 Expr::VerdictMap { map, .. } => {
                     if !self.sets.get(map).ok_or(ABSENT)?.spec.verdict_map {

@@ -45,12 +45,10 @@ impl Elements {
         let (key, tail) = split(element);
         match self.wanted.get(&key) {
             Some(old) if *old == tail => return,
-            Some(old) => {
-                if !self.added.contains(&key) {
-                    self.removed.insert(key.clone(), old.clone());
-                }
+            Some(old) if !self.added.contains(&key) => {
+                self.removed.insert(key.clone(), old.clone());
             }
-            None => {}
+            Some(_) | None => {}
         }
         self.refused.remove(&key);
         if self.removed.get(&key) == Some(&tail) {
