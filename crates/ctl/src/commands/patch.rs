@@ -1,0 +1,58 @@
+//! `patch`: merges a piece of JSON into a resource.
+
+use anyhow::{Context as _, anyhow, bail};
+use calico_api::document::{parse_resource, parse_values};
+use serde_json::{Map, Value};
+
+use super::{namespace_of, parse_kind};
+use crate::Context;
+use crate::args::PatchArgs;
+use crate::resources::Resources;
+
+pub(super) async fn run(
+    resources: &Resources,
+    args: &PatchArgs,
+    context: &mut Context,
+) -> anyhow::Result<()> {
+    let kind = parse_kind(&args.kind)?;
+    let namespace = namespace_of(kind, args.namespace.as_deref());
+    let failed = || format!("Failed to patch '{}' resource", kind.name());
+    let patch = parse_patch(&args.patch).with_context(failed)?;
+    let stored = resources.get(kind, namespace, &args.name).await.with_context(failed)?;
+    let mut document = stored.to_json();
+    merge(&mut document, &patch);
+    let patched = parse_resource("patched resource", &document).with_context(failed)?;
+    if patched.key() != stored.key() {
+        return Err(anyhow!("{}: a patch cannot change kind, namespace or name", failed()));
+    }
+    resources.update(patched).await.with_context(failed)?;
+    context.say(format_args!("Successfully patched 1 '{}' resource", kind.name()))
+}
+
+fn parse_patch(text: &str) -> anyhow::Result<Value> {
+    let mut values = parse_values(text)?;
+    match (values.pop(), values.is_empty()) {
+        (Some(patch @ Value::Object(_)), true) => Ok(patch),
+        _ => bail!("a patch is one JSON object, such as {{\"spec\":{{\"order\":5}}}}"),
+    }
+}
+
+/// Merges as RFC 7396: objects member by member, null removes, everything else replaces. Calico's types have no lists
+/// that a strategic merge would merge by key.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, change) in changes {
+        if change.is_null() {
+            members.shift_remove(name);
+        } else {
+            merge(members.entry(name.clone()).or_insert(Value::Null), change);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Resources as text: tables, YAML, JSON (spec 7 §5.4, §5.5).
+
+pub(crate) mod columns;
+pub(crate) mod table;
+pub(crate) mod yaml;
+
+use anyhow::bail;
+use calico_api::meta::API_VERSION;
+use calico_api::{AnyResource, Kind};
+use serde_json::{Value, json};
+
+use columns::{Column, Facts};
+
+/// How resources are printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A table of the most telling columns.
+    Ps,
+    /// A table of all columns.
+    Wide,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+    /// A table of these columns.
+    Custom(Vec<String>),
+}
+
+impl Format {
+    /// Reads `-o`.
+    ///
+    /// # Errors
+    /// When it is none of the formats.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Format> {
+        Ok(match text.split_once('=') {
+            None => match text {
+                "ps" => Format::Ps,
+                "wide" => Format::Wide,
+                "yaml" | "yml" => Format::Yaml,
+                "json" => Format::Json,
+                _ => {
+                    bail!("unrecognized output format '{text}': use ps, wide, yaml, json or custom-columns=…")
+                }
+            },
+            Some(("custom-columns", names)) if !names.is_empty() => {
+                Format::Custom(names.split(',').map(|n| n.trim().to_ascii_uppercase()).collect())
+            }
+            Some(_) => {
+                bail!("unrecognized output format '{text}': use ps, wide, yaml, json or custom-columns=…")
+            }
+        })
+    }
+}
+
+/// What is to be printed.
+pub(crate) struct Shown<'a> {
+    /// What they are.
+    pub kind: Kind,
+    /// The resources.
+    pub resources: &'a [AnyResource],
+    /// The store's revision, if a list was asked for; `None` for one resource by name.
+    pub revision: Option<&'a str>,
+    /// Whether tables have a column of namespaces.
+    pub with_namespace: bool,
+}
+
+/// The text of resources, final newlines included.
+///
+/// # Errors
+/// When a column is asked for that the kind does not have.
+pub(crate) fn render(shown: &Shown<'_>, format: &Format, facts: &Facts) -> anyhow::Result<String> {
+    let columns: Vec<Column> = match format {
+        Format::Yaml => return Ok(yaml::render(&value(shown))),
+        Format::Json => return Ok(json_text(&value(shown))),
+        Format::Ps => columns::ps(shown.kind),
+        Format::Wide => columns::wide(shown.kind),
+        Format::Custom(names) => columns::custom(shown.kind, names)?,
+    };
+    let namespace =
+        (shown.with_namespace && !matches!(format, Format::Custom(_))).then_some(columns::NAMESPACE);
+    let columns: Vec<Column> = namespace.into_iter().chain(columns).collect();
+    let headings = columns.iter().map(|c| c.heading.to_owned()).collect();
+    let rows = shown
+        .resources
+        .iter()
+        .map(|resource| columns.iter().map(|c| (c.value)(resource, facts)).collect())
+        .collect();
+    Ok(table::render(headings, rows) + "\n")
+}
+
+fn value(shown: &Shown<'_>) -> Value {
+    match (shown.revision, shown.resources) {
+        (None, [resource]) => resource.to_json(),
+        (revision, resources) => {
+            let items: Vec<Value> = resources.iter().map(AnyResource::to_json).collect();
+            let metadata = revision.map_or_else(|| json!({}), |r| json!({ "resourceVersion": r }));
+            json!({
+                "kind": format!("{}List", shown.kind.name()),
+                "apiVersion": API_VERSION,
+                "metadata": metadata,
+                "items": items,
+            })
+        }
+    }
+}
+
+/// JSON with two blanks of indent and `&`, `<`, `>` escaped, as Go prints it.
+fn json_text(value: &Value) -> String {
+    let text = serde_json::to_string_pretty(value).expect("JSON values always serialise");
+    // These three occur only inside strings.
+    text.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e") + "\n"
+}

@@ -1,0 +1,174 @@
+//! Rules that reach beyond one resource: what may be written, what must exist, what a deletion takes along.
+
+use calico_api::profile::DEFAULT_ALLOW;
+use calico_api::{
+    AnyResource, Entry, IPPoolSpec, Key, Kind, ResourceKey, Selection, TierSpec, ValidationError,
+    WorkloadEndpointSpec, Write,
+};
+use calico_ipam::{ReleaseAddresses, ReleaseAffinities, ReleaseByHandle, Scope, Target};
+use calico_net::Cidr;
+
+use super::{ResourceError, Resources};
+use crate::ipam::{drive, now};
+
+/// How long a disabled pool is given until every node has seen it, before its blocks go (spec 1 §1.5).
+const POOL_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn refuse(verb: &'static str, key: ResourceKey, reason: impl Into<String>) -> ResourceError {
+    ResourceError::NotSupported { verb, key, reason: reason.into() }
+}
+
+fn invalid(field: &str, value: impl ToString, reason: impl Into<String>) -> ResourceError {
+    ResourceError::Invalid(vec![ValidationError {
+        field: field.to_owned(),
+        value: value.to_string(),
+        reason: reason.into(),
+    }])
+}
+
+impl Resources {
+    pub(super) fn guard_create(&self, resource: &AnyResource) -> Result<(), ResourceError> {
+        let key = resource.key();
+        match resource.kind {
+            Kind::Profile if key.name == DEFAULT_ALLOW => Err(ResourceError::AlreadyExists(key)),
+            Kind::ClusterInformation => Err(refuse("create", key, "Calico keeps it itself")),
+            Kind::BlockAffinity => Err(refuse("create", key, "IPAM keeps them itself")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn guard_update(&self, resource: &AnyResource) -> Result<(), ResourceError> {
+        let key = resource.key();
+        match resource.kind {
+            Kind::Profile if key.name == DEFAULT_ALLOW => Err(refuse("update", key, "it is built in")),
+            Kind::ClusterInformation => Err(refuse("update", key, "Calico keeps it itself")),
+            Kind::BlockAffinity => Err(refuse("update", key, "IPAM keeps them itself")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a resource refers to must be there: a policy's tier. A new pool must not touch others or foreign blocks.
+    pub(super) async fn check_references(
+        &self,
+        resource: &AnyResource,
+        is_new: bool,
+    ) -> Result<(), ResourceError> {
+        if let Some(tier) = resource.tier().filter(|_| is_new) {
+            // The default tier is made by the first node; policies may come before it.
+            let known =
+                tier == calico_api::tier::DEFAULT_TIER || self.entry(Kind::Tier, "", tier).await?.is_some();
+            if !known {
+                return Err(invalid("spec.tier", tier, "is no tier: create it first"));
+            }
+        }
+        if resource.kind == Kind::IPPool && is_new {
+            self.check_pool(resource).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_pool(&self, pool: &AnyResource) -> Result<(), ResourceError> {
+        let range = |r: &AnyResource| {
+            r.spec.get("cidr").and_then(serde_json::Value::as_str).and_then(|t| t.parse::<Cidr>().ok())
+        };
+        let Some(cidr) = range(pool) else { return Ok(()) };
+        for other in self.list(Kind::IPPool, None).await?.resources {
+            let clash =
+                other.metadata.name != pool.metadata.name && range(&other).is_some_and(|c| c.overlaps(&cidr));
+            if clash {
+                return Err(invalid("spec.cidr", cidr, format!("overlaps IPPool {}", other.metadata.name)));
+            }
+        }
+        let Ok(typed) = pool.typed::<IPPoolSpec>() else { return Ok(()) };
+        let size = typed.spec.effective_block_size(&cidr);
+        for Entry { key, .. } in self.store.list(&Selection::Blocks(cidr.family())).await?.entries {
+            if let Key::Block(block) = key
+                && block.overlaps(&cidr)
+                && block.prefix_len() != size
+            {
+                let reason = format!("differs from IPAM block {block}, which lies in the pool's range");
+                return Err(invalid("spec.blockSize", size, reason));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn guard_delete(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        match key.kind {
+            Kind::Profile if key.name == DEFAULT_ALLOW => {
+                Err(refuse("delete", key.clone(), "it is built in"))
+            }
+            Kind::ClusterInformation => Err(refuse("delete", key.clone(), "Calico keeps it itself")),
+            Kind::BlockAffinity => Err(refuse("delete", key.clone(), "IPAM keeps them itself")),
+            Kind::Tier if TierSpec::BUILT_IN.iter().any(|(name, ..)| *name == key.name) => {
+                Err(refuse("delete", key.clone(), "it is built in"))
+            }
+            Kind::Tier => self.check_tier_unused(key).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_tier_unused(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        for kind in Kind::ALL.iter().copied().filter(|k| k.is_tiered_policy()) {
+            for policy in self.list(kind, None).await?.resources {
+                if policy.tier() == Some(key.name.as_str()) {
+                    return Err(refuse("delete", key.clone(), format!("{} is in it", policy.key())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What must be done before the object itself goes: a pool gives up its blocks, a node its endpoints and blocks.
+    pub(super) async fn before_delete(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        match key.kind {
+            Kind::IPPool => self.drain_pool(key).await,
+            Kind::Node => self.drain_node(key).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn drain_pool(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        let Some(entry) = self.entry(Kind::IPPool, "", &key.name).await? else { return Ok(()) };
+        let mut pool = calico_api::decode::<IPPoolSpec>(&entry)?;
+        if !pool.spec.disabled {
+            pool.spec.disabled = true;
+            let value = calico_api::merge(&entry, &pool)?;
+            self.store.commit(&[Write::update(entry.key.clone(), value, entry.revision.clone())]).await?;
+            tokio::time::sleep(POOL_GRACE).await;
+        }
+        if let Ok(cidr) = pool.spec.cidr.parse::<Cidr>() {
+            drive(&*self.store, ReleaseAffinities::new(Scope::Pool(cidr), false, now())).await?;
+        }
+        Ok(())
+    }
+
+    async fn drain_node(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        for endpoint in self.list(Kind::WorkloadEndpoint, None).await?.resources {
+            let node = endpoint.spec.get("node").and_then(serde_json::Value::as_str);
+            if node == Some(key.name.as_str()) {
+                let write =
+                    Write::Delete { key: Key::Resource(endpoint.key()), expect: calico_api::Expect::Any };
+                self.store.commit(&[write]).await?;
+                drive(&*self.store, ReleaseAddresses::new(targets(&endpoint), now())).await?;
+            }
+        }
+        let tunnels = ["ipip-tunnel-addr", "vxlan-tunnel-addr", "vxlan-v6-tunnel-addr"]
+            .into_iter()
+            .chain(["wireguard-tunnel-addr", "wireguard-v6-tunnel-addr"]);
+        for tunnel in tunnels {
+            let handle = format!("{tunnel}-{}", key.name);
+            if self.store.get(&Key::Handle(handle.as_str().into())).await?.is_some() {
+                drive(&*self.store, ReleaseByHandle::new(&handle, now())).await?;
+            }
+        }
+        drive(&*self.store, ReleaseAffinities::remove_host(&key.name, now())).await?;
+        Ok(())
+    }
+}
+
+/// An endpoint's addresses.
+fn targets(endpoint: &AnyResource) -> Vec<Target> {
+    let networks = endpoint.typed::<WorkloadEndpointSpec>().map(|e| e.spec.ip_networks).unwrap_or_default();
+    networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| Target::new(c.addr())).collect()
+}

@@ -1,0 +1,393 @@
+//! Whole commands against an embedded store: Calico's own data in, Calico's own output out.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::path::Path;
+use std::rc::Rc;
+
+use calico_api::{Key, Write as Step};
+use calico_store::Store;
+
+use crate::Context;
+
+/// A writer whose text can be looked at afterwards.
+#[derive(Clone, Default)]
+struct Captured(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A datastore of its own, with calicoctl pointed at it.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+/// What a command did: standard output and error, and how it ended.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    output: String,
+    result: Result<(), String>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("datastore.db")
+    }
+
+    fn run_with(&self, line: &str, input: &str) -> Outcome {
+        let output = Captured::default();
+        let path = self.path().display().to_string();
+        let mut context = Context {
+            environment: Box::new(move |name| match name {
+                "DATASTORE_TYPE" => Some("embedded".to_owned()),
+                "CALICO_DATASTORE_PATH" => Some(path.clone()),
+                _ => None,
+            }),
+            input: Box::new(std::io::Cursor::new(input.as_bytes().to_vec())),
+            output: Box::new(output.clone()),
+            errors: Box::new(output.clone()),
+        };
+        let arguments = std::iter::once("calicoctl").chain(line.split(' ')).map(std::ffi::OsString::from);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let result = runtime.block_on(crate::run(arguments, &mut context)).map_err(|e| format!("{e:#}"));
+        let output = String::from_utf8(output.0.borrow().clone()).unwrap();
+        Outcome { output, result }
+    }
+
+    fn run(&self, line: &str) -> Outcome {
+        self.run_with(line, "")
+    }
+
+    /// The output of a command that must succeed.
+    fn output(&self, line: &str) -> String {
+        let Outcome { output, result } = self.run(line);
+        assert_eq!(result, Ok(()), "{line}: {output}");
+        output
+    }
+
+    /// What a command that must fail says.
+    fn failure(&self, line: &str, input: &str) -> String {
+        let Outcome { output, result } = self.run_with(line, input);
+        result.expect_err(&output)
+    }
+
+    fn apply(&self, text: &str) {
+        let outcome = self.run_with("apply -f -", text);
+        assert_eq!(outcome.result, Ok(()), "{outcome:?}");
+    }
+
+    /// Stores entries as they are.
+    fn load(&self, entries: &[(String, String)]) {
+        let store = calico_store::EmbeddedStore::open(self.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (key, value) in entries {
+            let write = Step::put(Key::parse(key).unwrap(), value.clone().into());
+            runtime.block_on(store.commit(&[write])).unwrap();
+        }
+    }
+}
+
+/// A file of the reference data; `None`, with a line that says so, where there is none.
+fn reference(name: &str) -> Option<String> {
+    let root = std::env::var("CALICO_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
+    let text = std::fs::read_to_string(Path::new(&root).join("data").join(name)).ok();
+    if text.is_none() {
+        println!("skipped: no ../shared");
+    }
+    text
+}
+
+fn samples() -> Option<Vec<(String, String)>> {
+    let text = reference("etcd-samples.txt")?;
+    let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    Some(lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect())
+}
+
+/// Revisions differ from store to store.
+fn without_revisions(text: &str) -> String {
+    text.lines()
+        .map(|line| match line.split_once("resourceVersion: ") {
+            // The built-in profile's is fixed.
+            Some((before, revision)) if revision != "\"1\"" => format!("{before}resourceVersion: …\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect()
+}
+
+#[test]
+fn yaml_and_tables_are_calicos() {
+    let Some(samples) = samples() else { return };
+    let bench = Bench::new();
+    bench.load(&samples);
+    let kinds = [
+        "bgpconfig",
+        "bgpfilter",
+        "bgppeer",
+        "caliconodestatus",
+        "clusterinfo",
+        "felixconfig",
+        "gnp",
+        "hep",
+        "ipamconfig",
+        "ippool",
+        "ipreservation",
+        "kubecontrollersconfig",
+        "networkset",
+        "node",
+        "np",
+        "profile",
+        "sgnp",
+        "sknp",
+        "snp",
+        "tier",
+        "wep",
+    ];
+    let mut compared = 0;
+    for kind in kinds {
+        for (format, file) in [("yaml", format!("{kind}.yaml")), ("wide", format!("{kind}.wide.txt"))] {
+            let Some(expected) = reference(&format!("calicoctl-outputs/{file}")) else { continue };
+            let output = bench.output(&format!("get {kind} -o {format} -A"));
+            assert_eq!(without_revisions(&output), without_revisions(&expected), "{file}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 35, "only {compared} compared");
+}
+
+const POLICY: &str = "
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  selector: app == 'web'
+  ingress:
+  - {action: Allow, protocol: TCP, destination: {ports: [80]}}
+";
+
+#[test]
+fn a_resource_lives_its_life() {
+    let bench = Bench::new();
+    assert_eq!(
+        bench.run_with("create -f -", POLICY).output,
+        "Successfully created 1 'NetworkPolicy' resource(s)\n"
+    );
+    let again = bench.failure("create -f -", POLICY);
+    assert_eq!(
+        again,
+        "failed to create 'NetworkPolicy' resource: resource already exists: NetworkPolicy(shop/web)"
+    );
+    let skipped = bench.run_with("create -f - --skip-exists", POLICY);
+    assert_eq!(skipped.result, Ok(()));
+
+    assert_eq!(
+        bench.output("get np -n shop"),
+        "NAMESPACE   NAME   TIER      \nshop        web    default   \n\n"
+    );
+    assert_eq!(bench.output("get np"), "NAME   TIER   \n\n");
+    let yaml = bench.output("get np web -n shop -o yaml --export");
+    let expected = "apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata:
+  labels:
+    projectcalico.org/tier: default
+  name: web
+  namespace: shop
+spec:
+  ingress:
+  - action: Allow
+    destination:
+      ports:
+      - 80
+    protocol: TCP
+  selector: app == 'web'
+  tier: default
+  types:
+  - Ingress
+";
+    assert_eq!(yaml, expected);
+
+    let patched = bench.output("patch np web -n shop -p {\"spec\":{\"order\":7,\"selector\":null}}");
+    assert_eq!(patched, "Successfully patched 1 'NetworkPolicy' resource\n");
+    assert_eq!(
+        bench.output("get np web -n shop -o wide"),
+        "NAMESPACE   NAME   TIER      ORDER   SELECTOR   \nshop        web    default   7                  \n\n"
+    );
+    assert_eq!(
+        bench.output("get np web -n shop -o custom-columns=NAME,ORDER"),
+        "NAME   ORDER   \nweb    7       \n\n"
+    );
+    assert_eq!(bench.output("label np web -n shop a=b"), "Successfully set label a on NetworkPolicy web\n");
+    assert!(bench.failure("label np web -n shop a=c", "").contains("--overwrite"));
+    assert_eq!(
+        bench.output("label np web -n shop a=c --overwrite"),
+        "Successfully updated label a on NetworkPolicy web\n"
+    );
+    assert_eq!(
+        bench.output("label np web -n shop a --remove"),
+        "Successfully removed label a from NetworkPolicy web\n"
+    );
+    assert_eq!(bench.output("delete np web -n shop"), "Successfully deleted 1 'NetworkPolicy' resource(s)\n");
+    let gone = bench.run("delete np web -n shop");
+    assert!(gone.output.contains("resource does not exist: NetworkPolicy(shop/web)"), "{gone:?}");
+    assert!(gone.result.is_err());
+    assert_eq!(bench.run("delete np web -n shop -s").result, Ok(()));
+    assert_eq!(
+        bench.failure("replace -f -", POLICY),
+        "failed to replace 'NetworkPolicy' resource: resource does not exist: NetworkPolicy(shop/web)"
+    );
+}
+
+#[test]
+fn server_owned_metadata_survives_apply_and_stale_versions_are_refused() {
+    let bench = Bench::new();
+    bench.apply(POLICY);
+    let before = bench.output("get np web -n shop -o yaml");
+    bench.apply(&POLICY.replace("[80]", "[81]"));
+    let after = bench.output("get np web -n shop -o yaml");
+    let field = |text: &str, name: &str| {
+        text.lines().find(|l| l.trim_start().starts_with(name)).map(str::to_owned).unwrap()
+    };
+    for name in ["uid:", "creationTimestamp:"] {
+        assert_eq!(field(&before, name), field(&after, name));
+    }
+    assert_ne!(field(&before, "resourceVersion:"), field(&after, "resourceVersion:"));
+    let stale = bench.failure("replace -f -", &before);
+    assert!(stale.contains("update conflict: NetworkPolicy(shop/web)"), "{stale}");
+    assert_eq!(bench.run_with("replace -f -", &after).result, Ok(()));
+}
+
+#[test]
+fn mixed_files_are_reported_as_calico_does() {
+    let bench = Bench::new();
+    let good = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: good}}";
+    let bad =
+        "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: bad}, spec: {cidr: 10.0.0.1/8}}";
+    let outcome = bench.run_with("apply -f -", &format!("{good}\n---\n{bad}\n"));
+    assert_eq!(outcome.output, "Partial success: applied the first 1 out of 2 resources:\n");
+    let error = outcome.result.unwrap_err();
+    assert!(
+        error.starts_with("hit error: spec.cidr: \"10.0.0.1/8\": 10.0.0.1/8 has host bits set"),
+        "{error}"
+    );
+    assert_eq!(bench.run_with("apply -f -", "").output, "No resources specified\n");
+    let error = bench.failure("apply -f -", "kind: Nonsense");
+    assert!(error.starts_with("failed to execute command: -: document 1 (Nonsense): kind"), "{error}");
+    assert_eq!(
+        bench.failure("get nonsense", ""),
+        "failed to get resources: resource type 'nonsense' is not supported"
+    );
+    assert_eq!(
+        bench.failure("get node nowhere", ""),
+        "failed to get resources: resource does not exist: Node(nowhere)"
+    );
+}
+
+#[test]
+fn rules_beyond_one_resource_hold() {
+    let bench = Bench::new();
+    let pool = |name: &str, cidr: &str| {
+        format!(
+            "{{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: {name}}}, spec: {{cidr: {cidr}}}}}"
+        )
+    };
+    bench.apply(&pool("a", "10.0.0.0/16"));
+    let overlap = bench.failure("apply -f -", &pool("b", "10.0.1.0/24"));
+    assert!(overlap.contains("spec.cidr: \"10.0.1.0/24\": overlaps IPPool a"), "{overlap}");
+    let moved = bench.failure("apply -f -", &pool("a", "10.1.0.0/16"));
+    assert!(moved.contains("spec.cidr: \"10.1.0.0/16\": cannot change"), "{moved}");
+    assert_eq!(bench.output("delete ippool a"), "Successfully deleted 1 'IPPool' resource(s)\n");
+
+    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: sec}, spec: {order: 5}}";
+    let policy = POLICY.replace("spec:", "spec:\n  tier: sec");
+    assert!(bench.failure("apply -f -", &policy).contains("spec.tier: \"sec\": is no tier"));
+    bench.apply(tier);
+    bench.apply(&policy);
+    let used = bench.run("delete tier sec");
+    assert!(used.output.contains("NetworkPolicy(shop/web) is in it"), "{used:?}");
+    assert!(bench.run("delete tier default").output.contains("it is built in"));
+    assert!(bench.run("delete profile projectcalico-default-allow").result.is_err());
+    let cluster = "{apiVersion: projectcalico.org/v3, kind: ClusterInformation, metadata: {name: default}}";
+    assert!(bench.failure("apply -f -", cluster).contains("not supported"));
+}
+
+#[test]
+fn ipam_is_shown_checked_released_and_configured() {
+    let Some(samples) = samples() else { return };
+    let bench = Bench::new();
+    bench.load(&samples);
+    let shown = bench.output("ipam show --show-blocks");
+    assert!(shown.contains("| IP Pool  | 10.244.0.0/16   | 65536 "), "{shown}");
+    assert!(shown.contains("| Block    | 10.244.119.0/26 | 64 "), "{shown}");
+    let address = bench.output("ipam show --ip 10.244.119.0");
+    assert!(
+        address.starts_with("IP 10.244.119.0 is in use\nHandle ID: k8s-pod-network.cont-1\nAttributes:\n")
+    );
+    assert_eq!(bench.output("ipam show --ip 10.244.119.9"), "10.244.119.9 is not assigned\n");
+    let check = bench.output("ipam check --show-problem-ips");
+    assert!(check.contains("3 addresses are assigned"), "{check}");
+    assert!(
+        check.contains("10.244.119.0 is assigned to handle k8s-pod-network.cont-1 and nothing uses it"),
+        "{check}"
+    );
+    let released = bench.output("ipam release --ip 10.244.119.0");
+    assert_eq!(released, "Successfully released IP address 10.244.119.0\n");
+    assert_eq!(bench.output("ipam release --ip 10.244.119.0"), "IP address 10.244.119.0 is not assigned\n");
+    let set = bench.output("ipam configure --strictaffinity true");
+    assert_eq!(set, "Successfully set StrictAffinity to: true\n");
+    assert!(bench.output("ipam show --show-configuration").contains("| StrictAffinity     | true  |"));
+    assert!(bench.output("ipam show --show-borrowed").contains("BORROWING-NODE"));
+}
+
+#[test]
+fn validation_needs_no_datastore() {
+    let bench = Bench::new();
+    assert_eq!(
+        bench.run_with("validate -f -", POLICY).output,
+        "Successfully validated 1 'NetworkPolicy' resource(s)\n"
+    );
+    let error = bench.failure("validate -f -", &POLICY.replace("TCP", "ICMP"));
+    assert_eq!(
+        error,
+        "failed to validate 'NetworkPolicy' resource: NetworkPolicy(shop/web): spec.ingress[0].destination.ports[0]: \
+         \"80\": needs protocol TCP, UDP or SCTP"
+    );
+    assert!(!bench.path().exists());
+    assert!(bench.output("completion bash").contains("calicoctl"));
+    assert!(bench.output("version --client").starts_with("Client Version:    "));
+}
+
+#[test]
+fn directories_are_read_in_order() {
+    let bench = Bench::new();
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(directory.path().join("a.yaml"), POLICY).unwrap();
+    std::fs::write(directory.path().join("note.txt"), "no resources here").unwrap();
+    std::fs::write(
+        inner.join("b.json"),
+        r#"{"apiVersion":"projectcalico.org/v3","kind":"Tier","metadata":{"name":"t"}}"#,
+    )
+    .unwrap();
+    let path = directory.path().display();
+    assert_eq!(
+        bench.output(&format!("apply -f {path}")),
+        "Successfully applied 1 'NetworkPolicy' resource(s)\n"
+    );
+    assert_eq!(bench.output(&format!("apply -R -f {path}")), "Successfully applied 2 resource(s)\n");
+    let mismatch = bench.failure(&format!("apply -f {path} -n other"), "");
+    assert!(mismatch.contains("is in namespace shop, but the command line says other"), "{mismatch}");
+}
