@@ -12,6 +12,7 @@ use calico_rules::nft::Table;
 
 use self::nft::FakeTable;
 use crate::kernel::{Kernel, KernelError, NftRefusal};
+use crate::leftovers::{LeftoverOp, Leftovers};
 use crate::tables::link::{Address, Link};
 use crate::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
 use crate::tables::nft::{ActualNft, ActualRule, NftOp};
@@ -31,6 +32,8 @@ pub struct FakeKernel {
     pub sysctls: BTreeMap<String, String>,
     /// Connections by address; tests put them in.
     pub connections: BTreeSet<IpAddr>,
+    /// What another Calico left; removals are only logged.
+    pub leftovers: Leftovers,
     /// The next transaction finds no memory.
     pub out_of_memory: bool,
     /// Operations done, in order, as the plan prints them: what tests compare and count.
@@ -197,5 +200,14 @@ impl Kernel for FakeKernel {
     fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError> {
         self.log.extend(addresses.iter().map(|a| format!("conntrack delete {a}")));
         Ok(addresses.iter().filter(|a| self.connections.remove(*a)).count())
+    }
+
+    fn read_leftovers(&mut self) -> Result<Leftovers, KernelError> {
+        Ok(self.leftovers.clone())
+    }
+
+    fn apply_leftover(&mut self, op: &LeftoverOp) -> Result<(), KernelError> {
+        self.log.push(op.to_string());
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use calico_rules::nft::Table;
 use thiserror::Error;
 
+use crate::leftovers::{LeftoverOp, Leftovers};
 use crate::tables::link::{Address, Link};
 use crate::tables::neigh::{Neighbour, NeighbourOp};
 use crate::tables::nft::{ActualNft, ActualRule, NftOp};
@@ -64,4 +65,8 @@ pub trait Kernel {
     fn write_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), KernelError>;
     /// Forgets all connections from or to these addresses; returns how many there were.
     fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError>;
+    /// What another Calico may have left.
+    fn read_leftovers(&mut self) -> Result<Leftovers, KernelError>;
+    /// Removes one thing that another Calico left.
+    fn apply_leftover(&mut self, op: &LeftoverOp) -> Result<(), KernelError>;
 }

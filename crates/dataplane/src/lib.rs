@@ -16,6 +16,7 @@ pub mod desired;
 pub mod fake;
 pub mod interval;
 pub mod kernel;
+pub mod leftovers;
 pub mod plan;
 pub mod tables;
 

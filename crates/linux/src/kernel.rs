@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use calico_dataplane::leftovers::{LeftoverOp, Leftovers};
 use calico_dataplane::tables::link::{Address, Link};
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::nft::{ActualNft, ActualRule, NftOp};
@@ -117,6 +118,14 @@ impl Kernel for RealKernel {
 
     fn write_sysctl(&mut self, sysctl: &sysctl::Sysctl) -> Result<(), KernelError> {
         self.sysctl.write(&sysctl.name, &sysctl.value).map_err(words)
+    }
+
+    fn read_leftovers(&mut self) -> Result<Leftovers, KernelError> {
+        crate::leftovers::read(&mut self.nft).map_err(words)
+    }
+
+    fn apply_leftover(&mut self, op: &LeftoverOp) -> Result<(), KernelError> {
+        crate::leftovers::apply(&mut self.nft, op).map_err(words)
     }
 
     fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError> {

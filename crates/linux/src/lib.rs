@@ -11,6 +11,8 @@
 pub mod attr;
 pub mod conntrack;
 mod kernel;
+mod leftovers;
+pub mod lock;
 pub mod monitor;
 pub mod netlink;
 pub mod netns;

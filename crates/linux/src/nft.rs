@@ -54,6 +54,29 @@ pub enum NftError {
     },
 }
 
+/// Families of other programs' tables (`NFPROTO_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FamilyName {
+    /// IPv4.
+    Ip = NFPROTO_IPV4,
+    /// IPv6.
+    Ip6 = NFPROTO_IPV6,
+    /// ARP.
+    Arp = NFPROTO_ARP,
+}
+
+impl FamilyName {
+    /// As `nft` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FamilyName::Ip => "ip",
+            FamilyName::Ip6 => "ip6",
+            FamilyName::Arp => "arp",
+        }
+    }
+}
+
 /// How an operation prints in an error: sets may have 100,000 elements.
 const OP_TEXT_LEN: usize = 200;
 
@@ -182,6 +205,33 @@ impl NftSocket {
             }
         }
         Err(NetlinkError::Interrupted.into())
+    }
+
+    /// The names of everybody's tables of one family, nothing of their contents.
+    pub fn read_table_names(&mut self, family: FamilyName) -> Result<Vec<SmolStr>, NftError> {
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | GETTABLE;
+        let body = |w: &mut Writer| w.raw(&nfgenmsg(family as u8, 0));
+        let decode = |m: crate::attr::Message<'_>| decode::decode_table(m.payload).map(|(name, _)| name);
+        Ok(self.socket.dump(kind, body, decode)?)
+    }
+
+    /// Deletes another program's table and all that is in it; that it is gone already is success.
+    pub fn delete_table(&mut self, family: FamilyName, name: &str) -> Result<(), NftError> {
+        let first = self.socket.reserve(3);
+        let mut w = Writer::new();
+        let frame = |w: &mut Writer, kind: u16, seq: u32| {
+            w.message(kind, REQUEST, seq, |w| w.raw(&nfgenmsg(NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES)));
+        };
+        frame(&mut w, NFNL_MSG_BATCH_BEGIN, first);
+        w.message(NFNL_SUBSYS_NFTABLES << 8 | DELTABLE, REQUEST | ACK, first + 1, |w| {
+            w.raw(&nfgenmsg(family as u8, 0));
+            w.text(NFTA_TABLE_NAME, name);
+        });
+        frame(&mut w, NFNL_MSG_BATCH_END, first + 2);
+        match self.socket.transact(&w, first + 1, |_| {})?.into_iter().find(|r| r.errno != Errno::ENOENT) {
+            None => Ok(()),
+            Some(refusal) => Err(NftError::RefusedWhole(refusal)),
+        }
     }
 
     /// Reads the rules of one chain, for their handles.
