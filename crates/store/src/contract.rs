@@ -74,6 +74,7 @@ cases! {
     watches::old_history_is_compacted,
     watches::revisions_of_nowhere_are_compacted,
     watches::a_slow_reader_misses_nothing,
+    watches::large_commits_come_whole,
     watches::an_expiry_is_a_deletion,
     syncs::a_syncer_follows_random_changes,
     syncs::a_syncer_survives_compaction,

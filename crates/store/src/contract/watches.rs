@@ -189,6 +189,29 @@ pub(super) async fn a_slow_reader_misses_nothing(subject: &dyn Subject) {
     }
 }
 
+pub(super) async fn large_commits_come_whole(subject: &dyn Subject) {
+    const STEPS: usize = 100;
+    let store = subject.fresh().await;
+    let start = store.list(&policies()).await.unwrap().revision;
+    let mut expected = Vec::new();
+    for n in 0..12 {
+        let puts: Vec<Write> =
+            (0..STEPS).map(|k| Write::put(policy("ns", &format!("p{k}")), json(&n.to_string()))).collect();
+        expected.push((store.commit(&puts).await.unwrap().revisions.remove(0), STEPS));
+    }
+    // Read after the fact: whatever the store's pages or messages are, they must not lose a part of a commit.
+    let mut watch = store.watch(&policies(), Some(start)).await.unwrap();
+    let mut seen: Vec<(Revision, usize)> = Vec::new();
+    for event in collect(&mut watch, 12 * STEPS).await {
+        let WatchEvent::Put(entry) = event else { panic!("{event:?}") };
+        match seen.last_mut().filter(|(revision, _)| *revision == entry.revision) {
+            Some((_, count)) => *count += 1,
+            None => seen.push((entry.revision, 1)),
+        }
+    }
+    assert_eq!(seen, expected);
+}
+
 pub(super) async fn an_expiry_is_a_deletion(subject: &dyn Subject) {
     let store = subject.fresh().await;
     let key = Key::FelixStatus("n1".into());
