@@ -1,11 +1,13 @@
 //! Addresses from our own IPAM: in-process for the network plugin, and as the plugin `calico-ipam` (spec 5 §2.1).
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use calico_api::ip_pool::IPPoolSpec;
 use calico_api::{AffinityOwner, AllowedUse, Key, Kind, Labels, Selection, decode};
 use calico_ipam::{
-    AddressRequest, Assign, AssignAddress, AssignRequest, Assigned, ReleaseByHandle, ReleaseError, UnixTime,
+    AddressRequest, AddressesOf, Assign, AssignAddress, AssignRequest, Assigned, ReleaseByHandle,
+    ReleaseError, UnixTime,
 };
 use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
@@ -49,6 +51,18 @@ pub async fn assign(
         return Err(CniError::generic("no addresses", shortfall));
     }
     Ok(outcome.v4.into_iter().chain(outcome.v6).collect())
+}
+
+/// Whether IPAM has all these addresses assigned to the container.
+pub async fn holds(
+    context: &Context,
+    conf: &NetConf,
+    identity: &Identity,
+    addresses: &[IpAddr],
+) -> Result<bool, CniError> {
+    let found = context.ipam(AddressesOf::new(&conf.handle(&identity.container_id))).await?;
+    let found = found.map_err(|e| CniError::generic("cannot read the container's addresses", e))?;
+    Ok(addresses.iter().all(|a| found.iter().any(|f| f.address == *a)))
 }
 
 /// Releases every address of a handle; whether there were any.

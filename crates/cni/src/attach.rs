@@ -20,7 +20,7 @@ use crate::endpoint::{Identity, endpoint, network_profile};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::result::{AddResult, Interface, Ip};
-use crate::{address, delegate};
+use crate::{address, delegate, verify};
 
 /// MTU where neither the configuration nor the agent's file says anything.
 const DEFAULT_MTU: u32 = 1500;
@@ -43,6 +43,7 @@ pub async fn add(
 ) -> Result<AddResult, CniError> {
     let identity = Identity::new(&context.node, arguments);
     identity.check()?;
+    let turn = context.turns.wait(identity.turn()).await;
     let profile = Key::resource(Kind::Profile, "", &conf.name);
     let ((), existing, profile) =
         tokio::try_join!(context.check_ready(), find_endpoint(context, &identity), context.get(&profile))?;
@@ -50,6 +51,7 @@ pub async fn add(
     // A container of no orchestrator that is attached already only joins another network's profile (spec 5 §1.8).
     if let (Some((stored, old)), None) = (&existing, &identity.pod)
         && !old.spec.ip_networks.is_empty()
+        && verify::is_linked(old, arguments, &netns).await?
     {
         return join(context, conf, stored, old, arguments).await;
     }
@@ -57,24 +59,14 @@ pub async fn add(
         create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
     }
 
-    // A retried ADD of a container keeps the addresses that the first one got.
-    let kept: Option<Vec<IpAddr>> = existing
-        .as_ref()
-        .filter(|(_, old)| old.spec.container_id == identity.container_id)
-        .map(|(_, old)| addresses_of(old))
-        .filter(|addresses| !addresses.is_empty());
-    let given = match kept {
-        Some(addresses) => Addresses { addresses, routes: default_routes(), dns: None },
-        None => assign(context, conf, arguments, &identity).await?,
-    };
-    let attached = link_and_store(context, conf, arguments, &identity, &given, netns, existing).await;
-    let attached = match attached {
-        Ok(attached) => attached,
+    let (given, attached) = match attach(context, conf, arguments, &identity, netns, existing).await {
+        Ok(done) => done,
         Err(error) => {
-            release(context, conf, arguments, &identity).await;
+            undo(context, conf, arguments, &identity).await;
             return Err(error);
         }
     };
+    drop(turn);
     wait_live(context, conf, &identity).await;
     Ok(result(conf, arguments, &given, &attached))
 }
@@ -110,7 +102,11 @@ pub async fn find_endpoint(
         name_prefix: identity.name_prefix(),
     };
     let listing = context.store.list(&selection).await.map_err(|e| unavailable(&e))?;
-    for entry in listing.entries {
+    let named = |entry: &Entry| match &entry.key {
+        Key::Resource(key) => identity.owns_name(&key.name),
+        _ => false,
+    };
+    for entry in listing.entries.into_iter().filter(named) {
         let endpoint = decode::<WorkloadEndpointSpec>(&entry)
             .map_err(|e| CniError::generic("cannot read the workload's endpoint", e))?;
         let spec = &endpoint.spec;
@@ -127,13 +123,46 @@ pub fn addresses_of(endpoint: &Resource<WorkloadEndpointSpec>) -> Vec<IpAddr> {
     endpoint.spec.ip_networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| c.addr()).collect()
 }
 
+/// Addresses, link and endpoint, in that order.
+async fn attach(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    identity: &Identity,
+    netns: OwnedFd,
+    existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
+) -> Result<(Addresses, Attached), CniError> {
+    let given = match kept(context, conf, identity, existing.as_ref().map(|(_, old)| old)).await? {
+        Some(addresses) => Addresses { addresses, routes: default_routes(), dns: None },
+        None => assign(context, conf, arguments, identity).await?,
+    };
+    let attached = link_and_store(context, conf, arguments, identity, &given, netns, existing).await?;
+    Ok((given, attached))
+}
+
+/// The addresses that a retried ADD of a container keeps: those that the first one got, as long as IPAM agrees.
+async fn kept(
+    context: &Context,
+    conf: &NetConf,
+    identity: &Identity,
+    existing: Option<&Resource<WorkloadEndpointSpec>>,
+) -> Result<Option<Vec<IpAddr>>, CniError> {
+    let Some(old) = existing.filter(|old| old.spec.container_id == identity.container_id) else {
+        return Ok(None);
+    };
+    let addresses = addresses_of(old);
+    let agreed = !addresses.is_empty()
+        && (!conf.own_ipam() || address::holds(context, conf, identity, &addresses).await?);
+    Ok(agreed.then_some(addresses))
+}
+
 async fn assign(
     context: &Context,
     conf: &NetConf,
     arguments: &Arguments,
     identity: &Identity,
 ) -> Result<Addresses, CniError> {
-    if conf.ipam.plugin == "calico-ipam" {
+    if conf.own_ipam() {
         let assigned = address::assign(context, conf, arguments, identity).await?;
         let addresses = assigned.into_iter().map(|a| a.address).collect();
         return Ok(Addresses { addresses, routes: default_routes(), dns: None });
@@ -141,15 +170,33 @@ async fn assign(
     delegate::add(conf, arguments).await
 }
 
-/// Gives back what [`assign`] took. The first error is the one to report, so this one is only logged.
-async fn release(context: &Context, conf: &NetConf, arguments: &Arguments, identity: &Identity) {
-    let outcome = if conf.ipam.plugin == "calico-ipam" {
+/// Undoes a failed ADD in DEL's order. The first error is the one to report, so one in here is only logged; what then
+/// stays is DEL's.
+async fn undo(context: &Context, conf: &NetConf, arguments: &Arguments, identity: &Identity) {
+    if let Err(error) = try_undo(context, conf, arguments, identity).await {
+        tracing::error!(container = %identity.container_id, %error, "cannot undo a failed ADD");
+    }
+}
+
+async fn try_undo(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    identity: &Identity,
+) -> Result<(), CniError> {
+    // A retried ADD has the endpoint of the first; it would lead to addresses that are free.
+    let stored = find_endpoint(context, identity).await?;
+    if let Some((entry, old)) = stored.filter(|(_, e)| e.spec.container_id == identity.container_id) {
+        let deleted = context.store.commit(&[Write::delete(entry.key, entry.revision)]).await;
+        deleted.map_err(|e| unavailable(&e))?;
+        if let Ok(host) = old.spec.interface_name.parse() {
+            delete_link(host).await;
+        }
+    }
+    if conf.own_ipam() {
         address::release(context, &conf.handle(&identity.container_id)).await.map(drop)
     } else {
         delegate::del(conf, arguments).await
-    };
-    if let Err(error) = outcome {
-        tracing::error!(container = %identity.container_id, %error, "cannot release the addresses of a failed ADD");
     }
 }
 
@@ -168,7 +215,7 @@ async fn link_and_store(
         container,
         container_mac: None,
         mtu: read_mtu(conf)?,
-        queues: 1,
+        queues: conf.queues(),
         addresses: given.addresses.clone(),
         routes: given.routes.clone(),
         forwarding: conf.container_settings.allow_ip_forwarding,

@@ -1,6 +1,8 @@
 //! What carrying out a verb needs besides the request: the datastore, this node's name, and who knows when policy is
 //! in the kernel.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use smol_str::SmolStr;
 use tokio::sync::Mutex;
 
 use crate::error::{CniError, Code};
+use crate::turns::Turns;
 
 /// Tells when an endpoint's policy and routes are in the kernel.
 pub trait Live: Send + Sync {
@@ -38,12 +41,37 @@ pub struct Context {
     /// What IPAM knew last: good enough for most assignments. Its lock also orders IPAM operations of this process, so
     /// that tens of ADDs at once do not fight for one block by compare-and-swap.
     pub known: Mutex<Known>,
+    /// A file whose lock orders the IPAM work of separate processes, best effort as Calico's (spec 5 §2.1). The agent
+    /// is one process and needs none.
+    pub ipam_lock: Option<PathBuf>,
+    /// Verbs of one workload, one after the other.
+    pub turns: Turns,
 }
 
 impl Context {
+    /// A context with defaults: no wait for policy unless the configuration says so, no lock file, nothing known.
+    pub fn new(store: Arc<dyn Store>, node: &str, interface_prefix: &str, live: Arc<dyn Live>) -> Context {
+        Context {
+            store,
+            node: SmolStr::new(node),
+            interface_prefix: SmolStr::new(interface_prefix),
+            live,
+            patience: None,
+            sysctl: Sysctl::default(),
+            known: Mutex::default(),
+            ipam_lock: None,
+            turns: Turns::default(),
+        }
+    }
+
     /// Runs one IPAM operation over the datastore. The outer error is the datastore's, the inner one IPAM's.
     pub async fn ipam<O: Operation>(&self, operation: O) -> Result<Result<O::Outcome, O::Error>, CniError> {
         let mut known = self.known.lock().await;
+        let _order = match self.ipam_lock.clone() {
+            // Waiting for another process blocks a thread of its own.
+            Some(path) => tokio::task::spawn_blocking(move || lock(&path)).await.unwrap_or_default(),
+            None => None,
+        };
         let mut machine = Machine::new(operation, std::mem::take(&mut *known));
         let result = loop {
             let response = match machine.step() {
@@ -108,6 +136,17 @@ impl Context {
         let details = "datastoreReady is not true; `calicoctl datastore migrate unlock` sets it";
         Err(CniError::new(Code::TryAgainLater, "Calico is currently not ready to process requests", details))
     }
+}
+
+/// Held until the file is dropped. Without it assignments are as correct, by compare-and-swap, only slower.
+fn lock(path: &Path) -> Option<File> {
+    let locked = (|| {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        let file = File::create(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok::<_, std::io::Error>(file)
+    })();
+    locked.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "no IPAM lock")).ok()
 }
 
 /// The datastore did not do what it was asked: the runtime may try again.

@@ -1,5 +1,6 @@
-//! Another IPAM plugin, run as the specification says: found on CNI_PATH, same environment, same configuration.
+//! Another IPAM plugin, run as the specification says: found on CNI_PATH, same CNI variables, same configuration.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -41,6 +42,16 @@ pub async fn check(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError
     run(conf, arguments, "CHECK").await.map(drop)
 }
 
+/// Whether the plugin could serve an ADD (CNI 1.1).
+pub async fn status(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    run(conf, arguments, "STATUS").await.map(drop)
+}
+
+/// Has the plugin remove what belongs to no valid attachment (CNI 1.1).
+pub async fn gc(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
+    run(conf, arguments, "GC").await.map(drop)
+}
+
 async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
     let plugin = &conf.ipam.plugin;
     if plugin.is_empty() || plugin.contains('/') {
@@ -57,7 +68,6 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
         })?;
     let failed = |e: std::io::Error| CniError::new(Code::Io, format!("cannot run {plugin}"), e);
     let mut child = Command::new(program)
-        .env_clear()
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", &arguments.container_id)
         .env("CNI_NETNS", &arguments.netns)
@@ -68,10 +78,15 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(conf.raw.to_string().as_bytes()).await.map_err(failed)?;
+        match stdin.write_all(conf.raw.to_string().as_bytes()).await {
+            // It ended without reading: its answer says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.map_err(failed)?,
+        }
     }
     let output = child.wait_with_output().await.map_err(failed)?;
     if output.status.success() {

@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use calico_api::Write;
+use calico_api::workload_endpoint::WorkloadEndpointSpec;
+use calico_api::{Entry, Resource, Write};
 use calico_linux::netns::Netns;
 use calico_linux::rtnl::Rtnl;
 use calico_net::IfName;
@@ -32,10 +33,11 @@ pub async fn del(
 ) -> Result<(), CniError> {
     let identity = Identity::new(&context.node, arguments);
     identity.check()?;
-    context.check_ready().await?;
-    let ours = delete_endpoint(context, &identity).await?;
-    delete_interface(context, &identity, arguments, netns, ours).await?;
-    if conf.ipam.plugin != "calico-ipam" {
+    let _turn = context.turns.wait(identity.turn()).await;
+    let ((), found) = tokio::try_join!(context.check_ready(), find_endpoint(context, &identity))?;
+    let owner = delete_endpoint(context, &identity, found).await?;
+    delete_interface(context, &identity, arguments, netns, owner).await?;
+    if !conf.own_ipam() {
         return delegate::del(conf, arguments).await;
     }
     address::release(context, &conf.handle(&identity.container_id)).await?;
@@ -46,16 +48,22 @@ pub async fn del(
 /// Whose the workload's endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// This container's, or nobody's: it is gone now.
+    /// This container's: it is gone now.
     Us,
+    /// Nobody's: there is none.
+    Nobody,
     /// A newer sandbox's of the same pod: it stays.
     Newer,
 }
 
 /// Deletes the endpoint unless a newer sandbox owns it.
-async fn delete_endpoint(context: &Context, identity: &Identity) -> Result<Owner, CniError> {
+async fn delete_endpoint(
+    context: &Context,
+    identity: &Identity,
+    mut found: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
+) -> Result<Owner, CniError> {
     for _ in 0..MAX_CONFLICTS {
-        let Some((entry, endpoint)) = find_endpoint(context, identity).await? else { return Ok(Owner::Us) };
+        let Some((entry, endpoint)) = found else { return Ok(Owner::Nobody) };
         let container = &endpoint.spec.container_id;
         if !container.is_empty() && *container != identity.container_id {
             tracing::info!(%container, "the endpoint belongs to a newer sandbox; it stays");
@@ -63,15 +71,16 @@ async fn delete_endpoint(context: &Context, identity: &Identity) -> Result<Owner
         }
         match context.store.commit(&[Write::delete(entry.key, entry.revision)]).await {
             Ok(_) => return Ok(Owner::Us),
-            Err(CommitError::Conflict { .. }) => {}
+            Err(CommitError::Conflict { .. }) => found = find_endpoint(context, identity).await?,
             Err(error) => return Err(unavailable(&error)),
         }
     }
     Err(CniError::new(Code::TryAgainLater, "cannot delete the endpoint", "others keep changing it"))
 }
 
-/// Removes the interface from inside the container's namespace. Where that is gone already, the host's side is gone
-/// with it, or is removed by name if it can only be ours.
+/// Removes the interface from inside the container's namespace, and the host's side goes with it. By its name the
+/// host's side is removed only where it is ours for sure: the endpoint said so, or an ADD that died before it wrote
+/// one left it and the namespace is not to be had.
 async fn delete_interface(
     context: &Context,
     identity: &Identity,
@@ -83,10 +92,11 @@ async fn delete_interface(
     let inside: IfName = arguments.ifname.parse().map_err(|e| failed(&e))?;
     let host = identity.host_interface(&context.interface_prefix)?;
     let work = tokio::task::spawn_blocking(move || -> Result<(), CniError> {
+        let by_name = owner == Owner::Us || owner == Owner::Nobody && netns.is_none();
         if let Some(netns) = netns {
             calico_linux::veth::delete_in(&Netns::from(netns), &inside).map_err(|e| failed(&e))?;
         }
-        if owner == Owner::Us {
+        if by_name {
             Rtnl::open().and_then(|mut rtnl| rtnl.delete_link(&host)).map_err(|e| failed(&e))?;
         }
         Ok(())

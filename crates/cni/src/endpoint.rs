@@ -54,6 +54,17 @@ impl Identity {
         self.pod.as_deref().unwrap_or(&self.container_id)
     }
 
+    /// What [`crate::turns::Turns`] orders by: sandboxes of one pod share it.
+    pub fn turn(&self) -> SmolStr {
+        format_smolstr!("{}/{}", self.namespace, self.workload())
+    }
+
+    /// Whether an endpoint's name is one of this workload's: the rest after [`Identity::name_prefix`] is one segment.
+    /// A rest that begins with a dash belongs to a workload with a longer name (`web` and `web-0`).
+    pub fn owns_name(&self, name: &str) -> bool {
+        name.strip_prefix(self.name_prefix().as_str()).is_some_and(|rest| !rest.starts_with('-'))
+    }
+
     /// The part of the endpoint's name that all interfaces of the workload share, ending in `-`.
     pub fn name_prefix(&self) -> SmolStr {
         let segment = |text: &str| text.replace('-', "--");
@@ -184,6 +195,14 @@ mod tests {
             plain.key().to_string(),
             "/calico/resources/v3/projectcalico.org/workloadendpoints/default/node--1-cni-fullcont--1-eth0"
         );
+    }
+
+    #[test]
+    fn a_longer_workloads_endpoint_is_not_ours() {
+        let web = identity("K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=web", "abc");
+        let longer = identity("K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=web-0", "abc");
+        assert!(longer.name().starts_with(web.name_prefix().as_str()), "the prefix alone does not tell");
+        assert!(web.owns_name(&web.name()) && !web.owns_name(&longer.name()));
     }
 
     fn sha1_hex(text: &str) -> String {

@@ -21,6 +21,8 @@ pub enum Code {
     Decode,
     /// The configuration is well-formed but wrong.
     InvalidConfiguration,
+    /// The network namespace cannot be a container's.
+    InvalidNetns,
     /// Nothing is broken; try again later.
     TryAgainLater,
     /// STATUS: ADD would fail.
@@ -40,6 +42,7 @@ impl Code {
             Code::Io => 5,
             Code::Decode => 6,
             Code::InvalidConfiguration => 7,
+            Code::InvalidNetns => 8,
             Code::TryAgainLater => 11,
             Code::NotAvailable => 50,
             Code::Generic => 999,

@@ -1,6 +1,7 @@
 //! The network configuration on standard input (spec 5 §1.4).
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,6 +11,12 @@ use crate::version::SpecVersion;
 
 /// Where the agent listens unless the configuration says otherwise.
 pub const AGENT_SOCKET: &str = "/run/calico/cni.sock";
+
+/// Calico's lock file for IPAM (spec 5 §1.4).
+const IPAM_LOCK: &str = "/var/run/calico/ipam.lock";
+
+/// The most queues that a veth has: the kernel's limit for any interface is higher, but no host has so many CPUs.
+const MAX_QUEUES: i64 = 4096;
 
 /// The fields of the network configuration that we use. Unknown fields are left to chained plugins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +60,12 @@ pub struct NetConf {
     pub log_level: String,
     /// A unix socket: ask the agent there instead of working directly.
     pub agent_socket: String,
+    /// Where DELs go that find no agent; the agent's own spool unless told otherwise.
+    pub spool_dir: Option<String>,
+    /// A host-wide lock for IPAM in direct mode.
+    pub ipam_lock_file: Option<String>,
+    /// Transmit and receive queues of the veth; 0 and less mean 1.
+    pub num_queues: i64,
     /// Policy source.
     pub policy: PolicyConf,
     /// Container settings.
@@ -74,9 +87,9 @@ pub struct NetConf {
     /// The result of the ADD, for CHECK and DEL.
     #[serde(rename = "prevResult")]
     pub prev_result: Option<Value>,
-    /// For GC: attachments that are still in use.
-    #[serde(rename = "cni.dev/valid-attachments")]
-    pub valid_attachments: Vec<Attachment>,
+    /// For GC: attachments that are still in use. `null` is an empty list; absent is absent.
+    #[serde(rename = "cni.dev/valid-attachments", deserialize_with = "present")]
+    pub valid_attachments: Option<Vec<Attachment>>,
     /// The whole configuration as it came, for delegated plugins.
     #[serde(skip)]
     pub raw: Value,
@@ -202,6 +215,15 @@ pub struct Attachment {
     pub ifname: String,
 }
 
+/// A member that is there, be it `null`, which is how Go writes an empty list.
+fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: serde::Deserializer<'de>,
+{
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
+}
+
 impl NetConf {
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<(NetConf, SpecVersion), CniError> {
@@ -238,14 +260,17 @@ impl NetConf {
         if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
             return invalid("mtu", &self.mtu, "it must be from 68 to 65535, or 0 for automatic");
         }
+        if self.num_queues > MAX_QUEUES {
+            return invalid("num_queues", &self.num_queues, "it must be at most 4096");
+        }
         if let Some(seconds) = self.policy_setup_timeout_seconds.filter(|s| *s < 0) {
             return invalid("policy_setup_timeout_seconds", &seconds, "it must not be negative");
         }
         for (field, value) in
             [("ipam.assign_ipv4", &self.ipam.assign_ipv4), ("ipam.assign_ipv6", &self.ipam.assign_ipv6)]
         {
-            if value.as_deref().is_some_and(|v| v != "true" && v != "false") {
-                return invalid(field, value, "it must be the text \"true\" or \"false\"");
+            if let Some(value) = value.as_deref().filter(|v| !matches!(*v, "true" | "false")) {
+                return invalid(field, &value, "it must be the text \"true\" or \"false\"");
             }
         }
         if !matches!(self.policy.source.as_str(), "" | "k8s") {
@@ -271,6 +296,26 @@ impl NetConf {
     /// Whether the configuration names a datastore, so that the plugin can work without an agent.
     pub fn has_credentials(&self) -> bool {
         !self.datastore_type.is_empty() || !self.etcd_endpoints.is_empty() || !self.datastore_path.is_empty()
+    }
+
+    /// The IPAM lock's file.
+    pub fn ipam_lock(&self) -> &Path {
+        Path::new(self.ipam_lock_file.as_deref().unwrap_or(IPAM_LOCK))
+    }
+
+    /// The spool's directory.
+    pub fn spool(&self) -> &Path {
+        Path::new(self.spool_dir.as_deref().unwrap_or(crate::spool::SPOOL))
+    }
+
+    /// Queues of the veth.
+    pub fn queues(&self) -> u32 {
+        u32::try_from(self.num_queues).unwrap_or(1).max(1)
+    }
+
+    /// Whether addresses come from our own IPAM.
+    pub fn own_ipam(&self) -> bool {
+        self.ipam.plugin == "calico-ipam"
     }
 
     /// Workload labels that the runtime passed.

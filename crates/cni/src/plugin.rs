@@ -26,8 +26,8 @@ use crate::{spool, work};
 
 /// How long ADD and CHECK wait for an agent that does not listen: long enough for its restart.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a DEL waits before it goes to the spool: a running agent accepts at once.
-const DEL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a DEL waits before it goes to the spool, and STATUS before it says no: a running agent accepts at once.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the agent may take for its answer (spec 5 §2.1: IPAM alone may take 90 s).
 const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Where Felix writes one file for each endpoint that is live.
@@ -62,12 +62,23 @@ fn run(
     *version = asked;
     check_verb(arguments.verb, asked)?;
     let request = Request { protocol: PROTOCOL, plugin, arguments, netconf: conf.raw.clone() };
-    let netns = open_netns(&request.arguments)?;
-    if conf.agent_socket.is_empty() {
+    // The IPAM plugin does not touch the container; a path that only the runtime sees must not stop it.
+    let netns = if plugin == Plugin::Network { open_netns(&request.arguments)? } else { None };
+    let verb = request.arguments.verb;
+    let answer = if conf.agent_socket.is_empty() {
         direct(lookup, &conf, request, netns)
     } else {
         ask(&conf, &request, netns)
+    };
+    answer.map_err(|error| if verb == Verb::Status { not_available(error) } else { error })
+}
+
+/// STATUS has a code of its own for "ADD would be told to try again later".
+fn not_available(error: CniError) -> CniError {
+    if error.code != Code::TryAgainLater.number() {
+        return error;
     }
+    CniError { code: Code::NotAvailable.number(), ..error }
 }
 
 fn check_verb(verb: Verb, version: SpecVersion) -> Result<(), CniError> {
@@ -101,7 +112,7 @@ fn open_netns(arguments: &Arguments) -> Result<Option<OwnedFd>, CniError> {
 /// Through the agent.
 fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Option<Value>, CniError> {
     let verb = request.arguments.verb;
-    let connect = if verb == Verb::Del { DEL_PATIENCE } else { CONNECT_PATIENCE };
+    let connect = if matches!(verb, Verb::Del | Verb::Status) { SHORT_PATIENCE } else { CONNECT_PATIENCE };
     let socket = Path::new(&conf.agent_socket);
     match client::call(socket, request, netns.as_ref().map(AsFd::as_fd), connect, ANSWER_PATIENCE) {
         Ok(Response::Done(document)) => Ok(document),
@@ -109,7 +120,7 @@ fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Opti
         Err(error @ (CallError::Absent { .. } | CallError::Broken(_))) if verb == Verb::Del => {
             tracing::warn!(%error, "DEL goes to the spool");
             let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-            spool::write(Path::new(spool::SPOOL), request, stamp)
+            spool::write(conf.spool(), request, stamp)
                 .map(|_| None)
                 .map_err(|e| CniError::new(Code::Io, "cannot spool the DEL", e))
         }
@@ -142,30 +153,15 @@ fn direct(
         .build()
         .map_err(|e| CniError::new(Code::Io, "cannot start", e))?;
     runtime.block_on(async {
-        let _order = lock_host();
         let store = calico_store_etcd::connect(&config)
             .await
             .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
         let context = Context {
-            store,
-            node,
-            interface_prefix: SmolStr::new(prefix),
-            live: Arc::new(StatusFiles { dir: status_dir }),
-            patience: None,
-            sysctl: calico_linux::sysctl::Sysctl::default(),
-            known: tokio::sync::Mutex::default(),
+            ipam_lock: Some(conf.ipam_lock().to_owned()),
+            ..Context::new(store, &node, prefix, Arc::new(StatusFiles { dir: status_dir }))
         };
         work::perform(&context, request, netns).await
     })
-}
-
-/// The host-wide order of IPAM work, best effort as Calico's (spec 5 §2.1): held until the file is dropped.
-fn lock_host() -> Option<File> {
-    let path = Path::new("/var/run/calico/ipam.lock");
-    std::fs::create_dir_all(path.parent()?).ok()?;
-    let file = File::create(path).ok()?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).ok()?;
-    Some(file)
 }
 
 /// Endpoints that are live, by the files that the agent writes (spec 5 §1.12).

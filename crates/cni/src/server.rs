@@ -12,13 +12,13 @@ use futures::future::{BoxFuture, Shared};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{MutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::Verb;
+use crate::arguments::{Arguments, Verb};
 use crate::error::{CniError, Code};
 use crate::request::{PROTOCOL, Request, Response, body_len, header};
-use crate::spool;
+use crate::spool::{self, SpoolError};
 
 /// Requests worked on at once. The kernel serialises most of an ADD; more would only wait in another place.
 const MAX_WORKING: usize = 32;
@@ -56,6 +56,20 @@ pub struct Server<W> {
     working: Semaphore,
     waiting: Semaphore,
     spool: PathBuf,
+    /// Held from reading a spooled request until its file is gone, so that nobody carries it out later.
+    spooling: tokio::sync::Mutex<()>,
+}
+
+/// Takes a request out of [`InFlight`] when its work ends, even by a panic: a retry must begin anew.
+struct Landing<'a> {
+    in_flight: &'a InFlight,
+    key: (String, String),
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
 }
 
 impl<W: Work> Server<W> {
@@ -67,18 +81,18 @@ impl<W: Work> Server<W> {
             working: Semaphore::new(MAX_WORKING),
             waiting: Semaphore::new(MAX_WAITING),
             spool: spool.to_owned(),
+            spooling: tokio::sync::Mutex::default(),
         })
     }
 
-    /// Listens until `shutdown`. The spool is worked off first, so that a DEL from before cannot undo an ADD from now.
+    /// Listens until `shutdown`. The spool is worked off meanwhile: a datastore that is away must not keep ADDs and
+    /// STATUS from being answered.
     pub async fn serve(self: Arc<Self>, socket: &Path, shutdown: CancellationToken) -> io::Result<()> {
-        self.drain_spool().await;
         let listener = bind(socket)?;
-        let mut interval = tokio::time::interval(SPOOL_INTERVAL);
+        tokio::spawn(self.clone().drain_until(shutdown.clone()));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                _ = interval.tick() => self.drain_spool().await,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.clone().spawn_connection(stream),
                     Err(error) => {
@@ -130,6 +144,11 @@ impl<W: Work> Server<W> {
         if !matches!(request.arguments.verb, Verb::Add | Verb::Del | Verb::Check) {
             return self.perform(request, netns).await;
         }
+        if request.arguments.verb == Verb::Add
+            && let Err(error) = self.complete_spooled(&request.arguments).await
+        {
+            return Response::Failed(error);
+        }
         let key = (request.arguments.container_id.clone(), request.arguments.ifname.clone());
         let mut netns = netns;
         loop {
@@ -139,11 +158,10 @@ impl<W: Work> Server<W> {
                     Some((running, outcome)) => (*running == request, outcome.clone()),
                     None => {
                         let server = self.clone();
-                        let (job, key, netns) = (request.clone(), key.clone(), netns.take());
+                        let (job, own, netns) = (request.clone(), key.clone(), netns.take());
                         let work = tokio::spawn(async move {
-                            let response = server.perform(job, netns).await;
-                            server.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                            response
+                            let _landed = Landing { in_flight: &server.in_flight, key: own };
+                            server.perform(job, netns).await
                         });
                         let outcome = work
                             .map(|joined| {
@@ -153,10 +171,7 @@ impl<W: Work> Server<W> {
                             })
                             .boxed()
                             .shared();
-                        map.insert(
-                            (request.arguments.container_id.clone(), request.arguments.ifname.clone()),
-                            (request.clone(), outcome.clone()),
-                        );
+                        map.insert(key.clone(), (request.clone(), outcome.clone()));
                         (true, outcome)
                     }
                 }
@@ -164,11 +179,6 @@ impl<W: Work> Server<W> {
             let response = outcome.await;
             if joined {
                 return response;
-            }
-            // A panic leaves its entry behind; it is finished, so take it out before the next turn.
-            let mut map = self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if map.get(&key).is_some_and(|(_, o)| o.peek().is_some()) {
-                map.remove(&key);
             }
         }
     }
@@ -181,6 +191,16 @@ impl<W: Work> Server<W> {
         }
     }
 
+    async fn drain_until(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut interval = tokio::time::interval(SPOOL_INTERVAL);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = interval.tick() => self.drain_spool().await,
+            }
+        }
+    }
+
     /// Completes spooled DELs; one that fails stays for the next round.
     async fn drain_spool(self: &Arc<Self>) {
         let files = match spool::list(&self.spool) {
@@ -188,28 +208,41 @@ impl<W: Work> Server<W> {
             Err(error) => return tracing::error!(%error, "cannot read the CNI spool"),
         };
         for file in files {
-            let container = file.display().to_string();
-            let outcome = match spool::read(&file) {
-                Ok(Some(request)) => self.clone().answer(request, None).await,
-                Ok(None) => {
-                    tracing::error!(%container, "a spooled CNI request is damaged; set aside");
-                    continue;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot read a spooled CNI request");
-                    continue;
-                }
-            };
-            match outcome {
-                Response::Done(_) => match spool::remove(&file) {
-                    Ok(()) => tracing::info!(%container, "completed a spooled CNI DEL"),
-                    Err(error) => tracing::error!(%error, "cannot remove a completed spooled CNI request"),
-                },
-                Response::Failed(error) => {
-                    tracing::warn!(%container, %error, "a spooled CNI DEL fails; it stays")
-                }
+            if let Err(error) = self.complete(&file, &self.spooling.lock().await).await {
+                tracing::warn!(file = %file.display(), %error, "a spooled CNI DEL fails; it stays");
             }
         }
+    }
+
+    /// Completes the DELs of an attachment that is about to be added again, so that they cannot undo it later.
+    async fn complete_spooled(self: &Arc<Self>, arguments: &Arguments) -> Result<(), CniError> {
+        let list = || {
+            spool::list_of(&self.spool, arguments)
+                .map_err(|e| CniError::new(Code::Io, "cannot read the CNI spool", e))
+        };
+        if list()?.is_empty() {
+            return Ok(());
+        }
+        let turn = self.spooling.lock().await;
+        for file in list()? {
+            self.complete(&file, &turn).await.map_err(|e| {
+                CniError::new(Code::TryAgainLater, "a DEL of this container is not done yet", e)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Carries out one spooled request and removes it.
+    async fn complete(self: &Arc<Self>, file: &Path, _turn: &MutexGuard<'_, ()>) -> Result<(), CniError> {
+        let unusable = |e: SpoolError| CniError::new(Code::Io, "cannot use a spooled CNI request", e);
+        let Some(request) = spool::read(file).map_err(unusable)? else { return Ok(()) };
+        let container = request.arguments.container_id.clone();
+        if let Response::Failed(error) = Box::pin(self.clone().answer(request, None)).await {
+            return Err(error);
+        }
+        spool::remove(file).map_err(unusable)?;
+        tracing::info!(%container, "completed a spooled CNI DEL");
+        Ok(())
     }
 }
 

@@ -4,10 +4,12 @@
 //! plugin writes the request here, answers success, and the agent completes it when it is back. One file per request,
 //! written aside, synced, renamed; the name orders them.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::arguments::{Arguments, Verb};
 use crate::request::Request;
 
 /// Where the agent looks, next to its other state that survives a reboot.
@@ -15,6 +17,9 @@ pub const SPOOL: &str = "/var/lib/calico/cni-spool";
 
 /// The most requests that wait. Beyond, DEL fails and the runtime keeps the work: a disk is not a queue without end.
 const MAX_SPOOLED: usize = 10_000;
+
+/// How much of a container's id is in a file's name. Runtimes use 64 hex digits; the limit of a file name is 255.
+const MAX_LABEL: usize = 128;
 
 /// A spooled request could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,19 +47,21 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SpoolError {
 
 /// Writes a request down, durably. `stamp` orders requests and tells two of one container apart.
 pub fn write(dir: &Path, request: &Request, stamp: u128) -> Result<PathBuf, SpoolError> {
-    fs::create_dir_all(dir).map_err(io(dir))?;
+    // A network configuration may carry a token: for root's eyes.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
     let waiting = list(dir)?.len();
     if waiting >= MAX_SPOOLED {
         return Err(SpoolError::Full(waiting));
     }
-    let name = format!("{stamp:032x}-{}-{}", request.arguments.container_id, request.arguments.ifname);
+    let name = format!("{stamp:032x}-{}", label(&request.arguments));
     let path = dir.join(format!("{name}.json"));
     let aside = dir.join(format!("{name}.next"));
     let body = serde_json::to_vec(request).map_err(SpoolError::Encode)?;
-    let mut file = File::create(&aside).map_err(io(&aside))?;
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+    let mut file = options.open(&aside).map_err(io(&aside))?;
     file.write_all(&body).and_then(|()| file.sync_all()).map_err(io(&aside))?;
     fs::rename(&aside, &path).map_err(io(&path))?;
-    File::open(dir).and_then(|d| d.sync_all()).map_err(io(dir))?;
+    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io(dir))?;
     Ok(path)
 }
 
@@ -71,16 +78,37 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     Ok(files)
 }
 
-/// Reads one back; `None` if it is not a request (a damaged file is set aside as `.bad`, not tried for ever).
+/// The files of requests for one attachment, oldest first. Others' may be among them, if their ids begin alike.
+pub fn list_of(dir: &Path, arguments: &Arguments) -> Result<Vec<PathBuf>, SpoolError> {
+    let suffix = format!("-{}", label(arguments));
+    let ends = |path: &PathBuf| {
+        path.file_stem().is_some_and(|stem| stem.to_str().is_some_and(|stem| stem.ends_with(&suffix)))
+    };
+    Ok(list(dir)?.into_iter().filter(ends).collect())
+}
+
+/// What a file's name says of its attachment: ids are long and file names are not.
+fn label(arguments: &Arguments) -> String {
+    let container = &arguments.container_id;
+    format!("{}-{}", &container[..container.len().min(MAX_LABEL)], arguments.ifname)
+}
+
+/// Reads one back; `None` if it is gone, or is no DEL (a damaged file is set aside as `.bad`, not tried for
+/// ever).
 pub fn read(path: &Path) -> Result<Option<Request>, SpoolError> {
-    let body = fs::read(path).map_err(io(path))?;
-    match serde_json::from_slice(&body) {
-        Ok(request) => Ok(Some(request)),
-        Err(_) => {
-            fs::rename(path, path.with_extension("bad")).map_err(io(path))?;
-            Ok(None)
-        }
-    }
+    let body = match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        body => body.map_err(io(path))?,
+    };
+    let request: serde_json::Result<Request> = serde_json::from_slice(&body);
+    let why = match request {
+        Ok(request) if request.arguments.verb == Verb::Del => return Ok(Some(request)),
+        Ok(request) => format!("{:?} is never spooled", request.arguments.verb),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(path = %path.display(), why, "a spooled CNI request is damaged; set aside");
+    fs::rename(path, path.with_extension("bad")).map_err(io(path))?;
+    Ok(None)
 }
 
 /// Removes a request that is done.
@@ -94,7 +122,6 @@ pub fn remove(path: &Path) -> Result<(), SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments::{Arguments, Verb};
     use crate::request::{PROTOCOL, Plugin};
 
     fn request(container: &str) -> Request {
@@ -127,8 +154,25 @@ mod tests {
         assert_eq!(read_back, ["a", "b", "c"]);
         fs::write(&files[0], b"{").expect("damaged");
         assert_eq!(read(&files[0]).expect("read"), None);
+        let mut add = request("d");
+        add.arguments.verb = Verb::Add;
+        let add = write(&spool, &add, 4).expect("written");
+        assert_eq!(read(&add).expect("read"), None, "only DELs are completed later");
         remove(&files[1]).expect("removed");
         remove(&files[1]).expect("removing twice is no error");
         assert_eq!(list(&spool).expect("listed"), vec![files[2].clone()]);
+        assert_eq!(read(&files[1]).expect("one that is gone is no error"), None);
+        assert_eq!(list_of(&spool, &request("c").arguments).expect("listed"), vec![files[2].clone()]);
+        assert_eq!(list_of(&spool, &request("d").arguments).expect("listed"), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_spooled_request_is_roots_alone_whatever_its_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let spool = dir.path().join("spool");
+        let file = write(&spool, &request(&"x".repeat(300)), 1).expect("written");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&spool), mode(&file)), (0o700, 0o600));
     }
 }

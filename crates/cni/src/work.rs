@@ -10,7 +10,7 @@ use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::request::{Plugin, Request};
 use crate::server::Work;
-use crate::{address, attach, collect, detach, verify};
+use crate::{address, attach, collect, detach, sandbox, verify};
 
 /// Carries out one request.
 pub async fn perform(
@@ -24,31 +24,29 @@ pub async fn perform(
         let details = "policy.type is \"k8s\"; this build reads no pods: leave it out";
         return Err(CniError::new(Code::UnsupportedField, "unsupported field", details));
     }
-    let needed = |netns: Option<OwnedFd>| {
-        netns.ok_or_else(|| {
-            let details = format!("CNI_NETNS is {:?}; it cannot be opened", arguments.netns);
-            CniError::new(Code::InvalidEnvironment, "no network namespace", details)
-        })
-    };
     match (plugin, arguments.verb) {
         (Plugin::Network, Verb::Add) => {
-            let result = attach::add(context, &conf, &arguments, needed(netns)?).await?;
+            let netns = sandbox::required(netns, &arguments)?;
+            let result = attach::add(context, &conf, &arguments, netns).await?;
             Ok(Some(result.to_json(version)))
         }
-        (Plugin::Network, Verb::Del) => detach::del(context, &conf, &arguments, netns).await.map(|()| None),
+        (Plugin::Network, Verb::Del) => {
+            let netns = sandbox::if_usable(netns);
+            detach::del(context, &conf, &arguments, netns).await.map(|()| None)
+        }
         (Plugin::Network, Verb::Check) => {
-            verify::check(context, &conf, &arguments, needed(netns)?).await.map(|()| None)
+            let netns = sandbox::required(netns, &arguments)?;
+            verify::check(context, &conf, &arguments, netns).await.map(|()| None)
         }
         (Plugin::Ipam, Verb::Add) => {
             Ok(Some(address::add(context, &conf, &arguments).await?.to_json(version)))
         }
         (Plugin::Ipam, Verb::Del) => address::del(context, &conf, &arguments).await.map(|()| None),
         (Plugin::Ipam, Verb::Check) => address::check(context, &conf, &arguments).await.map(|()| None),
-        (_, Verb::Gc) => collect::gc(context, &conf).await.map(|()| None),
-        (_, Verb::Status) => match context.check_ready().await {
-            Ok(()) => Ok(None),
-            Err(CniError { code: _, msg, details }) => Err(CniError::new(Code::NotAvailable, msg, details)),
-        },
+        (Plugin::Network, Verb::Gc) => collect::gc(context, &conf, &arguments).await.map(|()| None),
+        (Plugin::Ipam, Verb::Gc) => collect::gc_addresses(context, &conf).await.map(|()| None),
+        (Plugin::Network, Verb::Status) => verify::status(context, &conf, &arguments).await.map(|()| None),
+        (Plugin::Ipam, Verb::Status) => context.check_ready().await.map(|()| None),
         (_, Verb::Version) => Ok(None),
     }
 }

@@ -10,7 +10,7 @@ use crate::arguments::Arguments;
 use crate::client;
 use crate::request::Plugin;
 
-/// Waits for `release` in every ADD, counts, and says which file a descriptor is.
+/// Waits for `release` in every ADD and in the container "stuck", counts, and says which file a descriptor is.
 struct Held {
     started: AtomicUsize,
     release: Arc<Notify>,
@@ -27,7 +27,7 @@ impl Work for Arc<Held> {
         if request.arguments.container_id == "panics" {
             panic!("planted");
         }
-        if request.arguments.verb == Verb::Add {
+        if request.arguments.verb == Verb::Add || request.arguments.container_id == "stuck" {
             self.release.notified().await;
         }
         let seen = netns.and_then(|fd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok());
@@ -59,7 +59,10 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Fixture {
-        let dir = tempfile::tempdir().expect("temporary directory");
+        Fixture::start_in(tempfile::tempdir().expect("temporary directory")).await
+    }
+
+    async fn start_in(dir: tempfile::TempDir) -> Fixture {
         let fixture = Fixture {
             held: Arc::new(Held { started: AtomicUsize::new(0), release: Arc::new(Notify::new()) }),
             shutdown: CancellationToken::new(),
@@ -122,11 +125,12 @@ async fn the_descriptor_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_is_an_error_and_does_not_block_the_container() {
+async fn a_panic_is_an_error_and_its_retry_begins_anew() {
     let fixture = Fixture::start().await;
-    for verb in [Verb::Del, Verb::Check] {
+    for (verb, started) in [(Verb::Del, 1), (Verb::Del, 2), (Verb::Check, 3)] {
         let answer = fixture.call(request(verb, "panics"), None).await.expect("answered");
         assert!(matches!(answer, Response::Failed(_)), "{answer:?}");
+        assert_eq!(fixture.held.started.load(Ordering::SeqCst), started);
     }
 }
 
@@ -140,23 +144,31 @@ async fn another_protocol_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spooled_requests_are_done_before_the_socket_opens() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let spool = dir.path().join("spool");
-    spool::write(&spool, &request(Verb::Del, "old"), 1).expect("spooled");
-    let held = Arc::new(Held { started: AtomicUsize::new(0), release: Arc::new(Notify::new()) });
-    let server = Server::new(held.clone(), &spool);
-    let socket = dir.path().join("cni.sock");
-    let task = tokio::spawn({
-        let socket = socket.clone();
-        async move { server.serve(&socket, CancellationToken::new()).await }
-    });
-    while !socket.exists() {
+async fn a_spooled_del_comes_before_an_add_of_its_container() {
+    let fixture = Fixture::start().await;
+    // The round at the start has found an empty spool; the next is seconds away.
+    fixture.call(request(Verb::Del, "other"), None).await.expect("answered");
+    let spool = fixture.dir.path().join("spool");
+    spool::write(&spool, &request(Verb::Del, "a"), 1).expect("spooled");
+    let add = fixture.call(request(Verb::Add, "a"), None);
+    fixture.until_started(3).await;
+    assert_eq!(spool::list(&spool).expect("listed"), Vec::<PathBuf>::new(), "done when the ADD begins");
+    while !add.is_finished() {
+        fixture.held.release.notify_waiters();
         tokio::task::yield_now().await;
     }
-    assert_eq!(held.started.load(Ordering::SeqCst), 1);
-    assert_eq!(spool::list(&spool).expect("listed"), Vec::<PathBuf>::new());
-    task.abort();
+    assert_eq!(fixture.held.started.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spool_that_cannot_be_done_does_not_keep_the_socket_closed() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let spool = dir.path().join("spool");
+    spool::write(&spool, &request(Verb::Del, "stuck"), 1).expect("spooled");
+    let fixture = Fixture::start_in(dir).await;
+    fixture.until_started(1).await;
+    let answer = fixture.call(request(Verb::Del, "a"), None).await.expect("answered");
+    assert!(matches!(answer, Response::Done(_)), "{answer:?}");
 }
 
 #[test]
