@@ -242,6 +242,17 @@ pub struct IpamConfigureArgs {
     pub ip_cooldown_seconds: Option<u32>,
 }
 
+/// Forms of `node status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatusFormat {
+    /// A table for each family
+    Ps,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+}
+
 /// Subcommands of `node`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -250,6 +261,9 @@ pub enum NodeCommand {
         /// BIRD's control socket
         #[arg(long, default_value = "/var/run/calico/bird.ctl")]
         socket: PathBuf,
+        /// Tables (ps) or one document
+        #[arg(short, long, value_enum, default_value_t = StatusFormat::Ps)]
+        output: StatusFormat,
     },
 }
 

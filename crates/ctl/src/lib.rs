@@ -37,8 +37,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         // Help and version are "errors" that go to standard output with code 0.
         Err(error) => {
-            let code = u8::try_from(error.exit_code()).unwrap_or(1);
-            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::FAILURE };
+            let printed = error.print().is_ok();
+            return if printed && error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -1,5 +1,6 @@
 //! The rules of reading and writing resources, over any store (spec 1 §1.2–1.5, §2.5).
 
+mod affinity;
 mod guard;
 mod write;
 
@@ -89,6 +90,16 @@ impl Resources {
         if kind == Kind::Profile && name == DEFAULT_ALLOW {
             return Ok(default_allow());
         }
+        if kind == Kind::BlockAffinity {
+            let found = self.list(kind, None).await?.resources.into_iter().find(|r| r.metadata.name == name);
+            return found.ok_or_else(|| {
+                ResourceError::DoesNotExist(calico_api::ResourceKey {
+                    kind,
+                    namespace: SmolStr::default(),
+                    name: name.into(),
+                })
+            });
+        }
         match self.entry(kind, namespace, name).await? {
             Some(entry) => Ok(AnyResource::decode(&entry)?),
             None => Err(ResourceError::DoesNotExist(calico_api::ResourceKey {
@@ -102,12 +113,15 @@ impl Resources {
     /// Reads all resources of a kind, in one namespace or in all.
     pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>) -> Result<Found, ResourceError> {
         let namespace = namespace.map(SmolStr::new);
-        let selection = Selection::Resources { kind, namespace, name_prefix: SmolStr::default() };
+        let selection = match kind {
+            Kind::BlockAffinity => Selection::Affinities { owner: None, family: None },
+            _ => Selection::Resources { kind, namespace, name_prefix: SmolStr::default() },
+        };
         let listing = self.store.list(&selection).await?;
         let mut resources = Vec::new();
         let mut unreadable = Vec::new();
         for entry in &listing.entries {
-            match AnyResource::decode(entry) {
+            match affinity::resource(entry).unwrap_or_else(|| AnyResource::decode(entry)) {
                 Ok(resource) => resources.push(resource),
                 Err(error) => unreadable.push(error),
             }

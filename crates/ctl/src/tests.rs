@@ -348,6 +348,10 @@ fn ipam_is_shown_checked_released_and_configured() {
     let set = bench.output("ipam configure --strictaffinity true");
     assert_eq!(set, "Successfully set StrictAffinity to: true\n");
     assert!(bench.output("ipam show --show-configuration").contains("| StrictAffinity     | true  |"));
+    let affinity = bench.output("get blockaffinity host1-10-244-119-0-26 -o yaml --export");
+    let spec =
+        "spec:\n  cidr: 10.244.119.0/26\n  deleted: false\n  node: host1\n  state: confirmed\n  type: host\n";
+    assert!(affinity.ends_with(spec), "{affinity}");
     assert!(bench.output("ipam show --show-borrowed").contains("BORROWING-NODE"));
 }
 

@@ -126,3 +126,64 @@ fn calicos_inputs_become_what_calico_stored() {
     }
     assert!(compared >= 20, "only {compared} compared");
 }
+
+/// JSON of any shape, with the names and words that resources are made of.
+fn json() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let word = prop::sample::select(vec![
+        "kind",
+        "metadata",
+        "name",
+        "spec",
+        "ingress",
+        "source",
+        "ports",
+        "nets",
+        "types",
+        "action",
+        "Allow",
+        "80:90",
+        "NetworkPolicy",
+        "IPPool",
+        "FelixConfiguration",
+        "Node",
+        "bgp",
+        "cidr",
+        "10.0.0.0/8",
+        "order",
+        "protocol",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((word.clone(), inner), 0..5)
+                .prop_map(|pairs| pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Value>()),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_and_no_object_panics(text in "\\PC{0,60}|[-a: \\n\\[\\]{},&*!|>'\"]{0,40}", spec in json(), kind in 0..Kind::ALL.len()) {
+        let _ = parse_documents(&text);
+        let kind = Kind::ALL[kind];
+        let object = serde_json::json!({
+            "kind": kind.name(), "apiVersion": API_VERSION, "metadata": {"name": "x", "namespace": "y"}, "spec": spec,
+        });
+        if let Ok(mut resource) = parse_resource("it", &object) {
+            defaults::apply(&mut resource);
+            let _ = validate(&resource);
+            // What was read once reads the same again.
+            let again = parse_resource("it", &resource.to_json()).unwrap();
+            proptest::prop_assert_eq!(again, resource);
+        }
+    }
+}

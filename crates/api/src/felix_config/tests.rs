@@ -235,3 +235,13 @@ fn resources_of_the_reference_pass_the_check() {
         assert!(resolve(resource::settings([&configuration], "host1", &Labels::new())).problems.is_empty());
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,20}|[-0-9a-fx.:,=/\\[\\]]{0,20}") {
+        for row in TABLE {
+            let _ = parse(row, &text);
+        }
+        let _ = file_settings(&text);
+    }
+}

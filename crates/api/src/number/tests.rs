@@ -54,3 +54,23 @@ fn durations_read_and_print_as_gos() {
         assert!(bad.parse::<GoDuration>().is_err(), "{bad}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_value_or_an_error_and_values_round_trip(text in "\\PC{0,12}|[-+0-9.:hmsun]{0,16}") {
+        if let Ok(duration) = text.parse::<GoDuration>() {
+            proptest::prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+        if let Ok(port) = text.parse::<Port>() {
+            proptest::prop_assert_eq!(port.to_string().parse(), Ok(port));
+        }
+        let form = ProtocolForm::from(text.as_str());
+        proptest::prop_assert_eq!(ProtocolForm::from(form.to_string().as_str()), form);
+    }
+
+    #[test]
+    fn every_duration_round_trips(nanos: i64) {
+        let duration = GoDuration { nanos };
+        proptest::prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+    }
+}

@@ -3,20 +3,22 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use calico_mesh::birdc::{ProtocolStatus, Reply, ReplyDecoder, command, parse_protocols, parse_status};
+use calico_mesh::birdc::{
+    DaemonStatus, ProtocolStatus, Reply, ReplyDecoder, command, parse_protocols, parse_status,
+};
 use calico_net::Family;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::Context;
-use crate::args::NodeCommand;
+use crate::args::{NodeCommand, StatusFormat};
 use crate::output::table::render_boxed;
 
 /// How long BIRD may take to answer.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub(super) async fn run(command: NodeCommand, context: &mut Context) -> anyhow::Result<()> {
-    let NodeCommand::Status { socket } = command;
+    let NodeCommand::Status { socket, output } = command;
     let (status, protocols) = tokio::time::timeout(TIMEOUT, ask(&socket))
         .await
         .map_err(anyhow::Error::from)
@@ -25,14 +27,40 @@ pub(super) async fn run(command: NodeCommand, context: &mut Context) -> anyhow::
             format!("Calico process is not running: BIRD does not answer on {}", socket.display())
         })?;
     let Some(status) = parse_status(&status) else { bail!("BIRD refuses to tell its status") };
+    let protocols = parse_protocols(&protocols);
+    if output != StatusFormat::Ps {
+        let document = document(&status, &protocols);
+        let text = match output {
+            StatusFormat::Yaml => crate::output::yaml::render(&document),
+            _ => serde_json::to_string_pretty(&document)? + "\n",
+        };
+        context.output.write_all(text.as_bytes())?;
+        return Ok(());
+    }
     let running = if status.up { "Calico process is running." } else { "Calico process is shutting down." };
     context.say(format_args!("{running} BIRD {}, router id {}.", status.version, status.router_id))?;
-    let protocols = parse_protocols(&protocols);
     for family in Family::ALL {
         context.say(format_args!("\n{family} BGP status"))?;
         context.output.write_all(sessions(&protocols, family).as_bytes())?;
     }
     Ok(())
+}
+
+/// What the tables say, as one value.
+fn document(status: &DaemonStatus, protocols: &[ProtocolStatus]) -> serde_json::Value {
+    let peers: Vec<serde_json::Value> = protocols
+        .iter()
+        .filter_map(|p| p.peer().map(|peer| (p, peer)))
+        .map(|(p, peer)| {
+            serde_json::json!({
+                "address": peer.addr, "port": peer.port, "type": peer.kind.title(),
+                "state": p.state, "since": p.since, "info": p.info,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "running": status.up, "version": status.version, "routerID": status.router_id, "peers": peers,
+    })
 }
 
 /// A table of one family's sessions.

@@ -1,5 +1,6 @@
 //! `version`: this program's, and what the cluster says of itself.
 
+use anyhow::Context as _;
 use calico_api::{ClusterInformationSpec, Kind};
 
 use super::open;
@@ -12,7 +13,10 @@ pub(super) async fn run(global: &Global, args: &VersionArgs, context: &mut Conte
         return Ok(());
     }
     let resources = open(global, context).await?;
-    let cluster = resources.get(Kind::ClusterInformation, "", "default").await?;
+    let cluster = resources
+        .get(Kind::ClusterInformation, "", "default")
+        .await
+        .context("Unable to retrieve Cluster Version or Type")?;
     let spec = cluster.typed::<ClusterInformationSpec>()?.spec;
     let shown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
     context.say(format_args!("{:<19}{}", "Cluster Version:", shown(&spec.calico_version)))?;
