@@ -17,6 +17,7 @@ use std::sync::Arc;
 use calico_api::{Order, ResourceKey};
 use calico_selector::index::{Index, MatchEvent};
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::change::{Tier, TierEnd};
@@ -24,6 +25,7 @@ use crate::intern::Interner;
 use crate::planted::{Bug, planted};
 use crate::policies::{Class, LAST, Policies, Record, SourcePolicy};
 use crate::rules::RuleError;
+use crate::slab::Slab;
 
 /// A tier as read from its resource.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,13 +62,43 @@ pub(crate) struct ActivePolicy {
     pub(crate) rules: u32,
 }
 
+/// Numbers of a few out of many, made dense: the label index keeps a slot for every number up to the highest.
+#[derive(Debug, Default)]
+struct Dense {
+    inner: FxHashMap<u32, u32>,
+    outer: Slab<u32>,
+}
+
+impl Dense {
+    fn find(&self, outer: u32) -> Option<u32> {
+        self.inner.get(&outer).copied()
+    }
+
+    fn find_or_insert(&mut self, outer: u32) -> u32 {
+        let slots = &mut self.outer;
+        *self.inner.entry(outer).or_insert_with(|| slots.insert(outer))
+    }
+
+    fn remove(&mut self, outer: u32) {
+        if let Some(inner) = self.inner.remove(&outer) {
+            self.outer.remove(inner);
+        }
+    }
+
+    fn outer(&self, inner: u32) -> u32 {
+        self.outer[inner]
+    }
+}
+
 /// Policies, tiers and local endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Active {
     policies: Policies,
     tiers: BTreeMap<SmolStr, TierRecord>,
-    /// Local endpoints against subjects.
+    /// Local endpoints against subjects. Here endpoints and profiles have numbers of their own.
     index: Index,
+    endpoints: Dense,
+    parents: Dense,
     /// Subjects that select somebody.
     selecting: FxHashSet<u32>,
     /// Group numbers, by their subjects.
@@ -157,44 +189,57 @@ impl Active {
         }
     }
 
-    /// Adds or replaces a local endpoint.
+    /// Adds or replaces a local endpoint. Its profiles must have been introduced by [`Active::set_parent`].
     pub(crate) fn set_local<'a>(
         &mut self,
         item: u32,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         parents: &[u32],
     ) {
+        let item = self.endpoints.find_or_insert(item);
         self.group_of.entry(item).or_insert(None);
         self.moved.insert(item);
-        self.index.set_item(item, labels, parents, &mut self.events);
+        let parents: SmallVec<[u32; 4]> =
+            parents.iter().filter_map(|parent| self.parents.find(*parent)).collect();
+        self.index.set_item(item, labels, &parents, &mut self.events);
         self.follow_events();
     }
 
     /// Takes a local endpoint away, if it is there.
     pub(crate) fn remove_local(&mut self, item: u32) {
-        let Some(group) = self.group_of.remove(&item) else { return };
-        self.index.remove_item(item, &mut self.events);
+        let Some(inner) = self.endpoints.find(item) else { return };
+        self.index.remove_item(inner, &mut self.events);
         self.follow_events();
-        self.moved.remove(&item);
-        if let Some(group) = group {
-            self.leave(group, item);
+        self.moved.remove(&inner);
+        if let Some(Some(group)) = self.group_of.remove(&inner) {
+            self.leave(group, inner);
         }
+        self.endpoints.remove(item);
     }
 
-    /// Adds the labels of a profile that a local endpoint uses, or replaces them.
+    /// Adds a profile that a local endpoint uses, which need not exist, or replaces its labels.
     pub(crate) fn set_parent<'a>(
         &mut self,
         parent: u32,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
+        let parent = self.parents.find_or_insert(parent);
         self.index.set_parent(parent, labels, &mut self.events);
         self.follow_events();
     }
 
-    /// Takes a profile's labels away.
+    /// Takes a profile's labels away, if it is there.
+    pub(crate) fn clear_parent(&mut self, parent: u32) {
+        if let Some(parent) = self.parents.find(parent) {
+            self.index.remove_parent(parent, &mut self.events);
+            self.follow_events();
+        }
+    }
+
+    /// Takes a profile away that no local endpoint uses any more.
     pub(crate) fn remove_parent(&mut self, parent: u32) {
-        self.index.remove_parent(parent, &mut self.events);
-        self.follow_events();
+        self.clear_parent(parent);
+        self.parents.remove(parent);
     }
 
     fn follow_events(&mut self) {
@@ -253,7 +298,7 @@ impl Active {
                 self.stale.insert(group);
             }
             self.group_of.insert(item, Some(group));
-            changed.insert(item);
+            changed.insert(self.endpoints.outer(item));
         }
         for group in std::mem::take(&mut self.stale) {
             if self.groups[group as usize].items.is_empty() {
@@ -263,7 +308,8 @@ impl Active {
                 self.build(self.group_keys.get(group)).map(|tiers| self.lists.acquire_owned(tiers.into()));
             let old = self.groups[group as usize].lists.replace(lists);
             if old != Some(lists) {
-                changed.extend(&self.groups[group as usize].items);
+                let items = self.groups[group as usize].items.iter();
+                changed.extend(items.map(|item| self.endpoints.outer(*item)));
             }
             self.release_lists(old);
         }
@@ -286,7 +332,7 @@ impl Active {
 
     /// The lists of a local endpoint, up to date after [`Active::settle`].
     pub(crate) fn lists(&self, item: u32) -> Option<Lists> {
-        let group = (*self.group_of.get(&item)?)?;
+        let group = (*self.group_of.get(&self.endpoints.find(item)?)?)?;
         let list = |number: u32| self.lists.get(number).clone();
         let [normal, untracked, pre_dnat, forward] = self.groups[group as usize].lists?.map(list);
         Some(Lists { normal, untracked, pre_dnat, forward })
@@ -346,7 +392,12 @@ impl Active {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let interned = self.group_keys.len() + self.lists.len();
-        self.policies.is_empty() && self.tiers.is_empty() && self.group_of.is_empty() && interned == 0
+        self.policies.is_empty()
+            && self.tiers.is_empty()
+            && self.group_of.is_empty()
+            && interned == 0
+            && self.endpoints.inner.is_empty()
+            && self.parents.inner.is_empty()
     }
 }
 

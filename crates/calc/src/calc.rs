@@ -407,7 +407,7 @@ impl Calc {
         self.touched_profiles.insert(name.clone());
         self.rules.release(old);
         self.sets.remove_parent(parent);
-        self.active.remove_parent(parent);
+        self.active.clear_parent(parent);
         self.parents.release(parent);
     }
 

@@ -3,6 +3,8 @@
 //! Pure. [`Calc`] is the engine, [`change`] the vocabulary of its output, which everything downstream speaks, and
 //! [`reference`] the slow and obvious program that it must agree with.
 
+#![forbid(unsafe_code)]
+
 pub mod change;
 pub mod reference;
 pub mod state;
