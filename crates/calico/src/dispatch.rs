@@ -17,7 +17,8 @@ pub enum Role {
 }
 
 /// First arguments that are commands even when a CNI variable happens to be set (spec 5 §1.1).
-const COMMANDS: [&str; 9] = ["node", "ctl", "lab", "health", "version", "help", "--help", "--version", "completion"];
+const COMMANDS: [&str; 9] =
+    ["node", "ctl", "lab", "health", "version", "help", "--help", "--version", "completion"];
 
 /// Decides. `cni_command` says whether CNI_COMMAND is set.
 pub fn dispatch(arguments: Vec<OsString>, cni_command: bool) -> Role {

@@ -1,5 +1,6 @@
 //! The one shipped binary: a pure dispatch on `argv[0]` and arguments.
 
+#![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -7,8 +8,11 @@
     reason = "main reads arguments and environment, and hands them down"
 )]
 
+mod agent;
 mod dispatch;
+mod log;
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -19,13 +23,52 @@ use dispatch::{Role, dispatch};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const HELP: &str = "\
+calico: Project Calico for Linux, one binary in several roles
+
+usage: calico COMMAND
+
+  node       run the agent of this node: policy, routes, BGP, CNI server
+  ctl        read and change resources (also as `calicoctl`)
+  lab        nodes in network namespaces on this machine
+  version    print the version
+
+Under the name `calico` or `calico-ipam` with CNI_COMMAND set it is a CNI plugin.
+";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match dispatch(arguments, std::env::var_os("CNI_COMMAND").is_some()) {
         Role::CniNetwork => run_plugin(Plugin::Network),
         Role::CniIpam => run_plugin(Plugin::Ipam),
-        Role::Ctl(_arguments) => ExitCode::FAILURE,
-        Role::Command(arguments) => calico_lab::main(arguments.into_iter().skip(1)),
+        Role::Ctl(arguments) => calico_ctl::main(arguments.into_iter()),
+        Role::Command(arguments) => run_command(arguments),
+    }
+}
+
+fn run_command(arguments: Vec<OsString>) -> ExitCode {
+    match arguments.get(1).and_then(|a| a.to_str()) {
+        Some("node") => {
+            let json = std::env::var("CALICO_LOG_FORMAT").is_ok_and(|f| f == "json");
+            log::start(std::env::var("CALICO_LOG").ok().as_deref(), json);
+            agent::main()
+        }
+        Some("lab") => calico_lab::main(arguments.into_iter().skip(1)),
+        Some("version" | "--version") => {
+            println!("{}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        other => {
+            eprintln!(
+                "calico: {} is no command\n\n{HELP}",
+                other.map_or("nothing".into(), |o| format!("{o:?}"))
+            );
+            ExitCode::from(2)
+        }
     }
 }
 

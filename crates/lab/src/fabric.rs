@@ -17,6 +17,8 @@ use crate::{node, workload};
 
 /// The fabric's own address, where etcd listens.
 pub const ADDRESS_V4: &str = "10.65.0.254";
+/// The same in IPv6.
+pub const ADDRESS_V6: &str = "fd65::fe";
 
 /// Builds a lab and waits until every node is ready.
 pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
@@ -93,7 +95,7 @@ fn link_fabric(lab: &Lab) -> Result<()> {
         "link add fabric0 type bridge",
         "link set fabric0 up",
         &format!("addr add {ADDRESS_V4}/24 dev fabric0"),
-        "addr add fd65::fe/64 dev fabric0 nodad",
+        &format!("addr add {ADDRESS_V6}/64 dev fabric0 nodad"),
     ] {
         output(in_fabric(lab, "ip")?.args(line.split(' ')))?;
     }

@@ -71,6 +71,9 @@ fn wire(lab: &Lab, node: &Node, number: u8) -> Result<()> {
         format!("addr add {}/24 dev eth0", node.ipv4),
         format!("addr add {}/64 dev eth0 nodad", node.ipv6),
         "link set eth0 up".to_owned(),
+        // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
+        format!("route add default via {}", crate::fabric::ADDRESS_V4),
+        format!("-6 route add default via {}", crate::fabric::ADDRESS_V6),
     ] {
         let mut command = Command::new("ip");
         namespace::Namespaces::of_node(node.init_pid)?.enter(&mut command);
