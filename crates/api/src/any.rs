@@ -8,9 +8,9 @@ use crate::key::{Key, Kind, ResourceKey};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::record::Entry;
 use crate::{
-    BGPConfigurationSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
-    HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec, NetworkPolicySpec,
-    NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
+    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec,
+    GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec,
+    NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.
@@ -97,6 +97,7 @@ impl AnyResource {
         }
         match self.kind {
             Kind::BGPConfiguration => part::<BGPConfigurationSpec>(self),
+            Kind::BGPFilter => part::<BGPFilterSpec>(self),
             Kind::BGPPeer => part::<BGPPeerSpec>(self),
             Kind::ClusterInformation => part::<ClusterInformationSpec>(self),
             Kind::GlobalNetworkPolicy => part::<GlobalNetworkPolicySpec>(self),
@@ -112,7 +113,6 @@ impl AnyResource {
             Kind::Tier => part::<TierSpec>(self),
             Kind::WorkloadEndpoint => part::<WorkloadEndpointSpec>(self),
             Kind::FelixConfiguration
-            | Kind::BGPFilter
             | Kind::BlockAffinity
             | Kind::CalicoNodeStatus
             | Kind::KubeControllersConfiguration

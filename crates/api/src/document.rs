@@ -9,7 +9,7 @@ use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::strict;
 use crate::validate::ValidationError;
 use crate::{
-    BGPConfigurationSpec, BGPPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
+    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
     GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec,
     IPReservationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec,
     WorkloadEndpointSpec,
@@ -176,6 +176,7 @@ fn read_spec(
 ) -> Result<AnyResource, Vec<ValidationError>> {
     match kind {
         Kind::BGPConfiguration => typed::<BGPConfigurationSpec>(metadata, spec, status),
+        Kind::BGPFilter => typed::<BGPFilterSpec>(metadata, spec, status),
         Kind::BGPPeer => typed::<BGPPeerSpec>(metadata, spec, status),
         Kind::ClusterInformation => typed::<ClusterInformationSpec>(metadata, spec, status),
         Kind::FelixConfiguration => typed::<FelixConfigurationSpec>(metadata, &felix_names(spec), status),
@@ -191,8 +192,7 @@ fn read_spec(
         Kind::Profile => typed::<ProfileSpec>(metadata, spec, status),
         Kind::Tier => typed::<TierSpec>(metadata, spec, status),
         Kind::WorkloadEndpoint => typed::<WorkloadEndpointSpec>(metadata, spec, status),
-        Kind::BGPFilter
-        | Kind::BlockAffinity
+        Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
         | Kind::StagedGlobalNetworkPolicy

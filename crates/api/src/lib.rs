@@ -5,6 +5,7 @@
 
 pub mod any;
 pub mod bgp_configuration;
+pub mod bgp_filter;
 pub mod bgp_peer;
 pub mod cluster_information;
 pub mod codec;
@@ -41,6 +42,7 @@ pub use bgp_configuration::{
     BGPConfiguration, BGPConfigurationSpec, BgpPassword, Community, PrefixAdvertisement, SecretKeyRef,
     ServiceBlock, Toggle,
 };
+pub use bgp_filter::{BGPFilter, BGPFilterSpec, FilterAction, FilterOperation, FilterRule, MatchOperator};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, NextHopMode};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
 pub use codec::{DecodeError, decode, encode, merge};

@@ -1,6 +1,7 @@
 //! Validation: is a resource one that Calico would accept? Errors name the field, the value and what would be right.
 
 mod bgp;
+mod bgp_filter;
 mod endpoint;
 mod felix;
 mod ipam;
@@ -76,6 +77,7 @@ pub fn validate(resource: &AnyResource) -> Vec<ValidationError> {
     metadata::check(resource.kind, resource.tier(), &resource.metadata, &mut report);
     match resource.kind {
         Kind::BGPConfiguration => typed(resource, &mut report, bgp::check_configuration),
+        Kind::BGPFilter => typed(resource, &mut report, bgp_filter::check),
         Kind::BGPPeer => typed(resource, &mut report, bgp::check_peer),
         Kind::ClusterInformation => typed::<ClusterInformationSpec>(resource, &mut report, |_, _| {}),
         Kind::FelixConfiguration => typed(resource, &mut report, felix::check),
@@ -94,8 +96,7 @@ pub fn validate(resource: &AnyResource) -> Vec<ValidationError> {
         Kind::StagedNetworkPolicy | Kind::StagedGlobalNetworkPolicy => {
             policy::check_staged(resource, &mut report)
         }
-        Kind::BGPFilter
-        | Kind::BlockAffinity
+        Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
         | Kind::StagedKubernetesNetworkPolicy => {}

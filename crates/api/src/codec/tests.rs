@@ -51,8 +51,8 @@ fn what_calico_stored_comes_out_again_in_the_same_order() {
                 Kind::Profile => round_trip::<ProfileSpec>(&entry),
                 Kind::Tier => round_trip::<TierSpec>(&entry),
                 Kind::WorkloadEndpoint => round_trip::<WorkloadEndpointSpec>(&entry),
-                Kind::BGPFilter
-                | Kind::BlockAffinity
+                Kind::BGPFilter => round_trip::<BGPFilterSpec>(&entry),
+                Kind::BlockAffinity
                 | Kind::CalicoNodeStatus
                 | Kind::KubeControllersConfiguration
                 | Kind::StagedGlobalNetworkPolicy

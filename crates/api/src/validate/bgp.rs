@@ -14,7 +14,7 @@ const MAX_COMMUNITIES: usize = 500;
 /// Most communities of one prefix.
 const MAX_PREFIX_COMMUNITIES: usize = 50;
 /// The highest metric that Calico gives to routes.
-const MAX_PRIORITY: u32 = 2_147_483_646;
+pub(super) const MAX_PRIORITY: u32 = 2_147_483_646;
 
 pub(super) fn check_configuration(configuration: &BGPConfiguration, report: &mut Report) {
     let BGPConfigurationSpec {
@@ -118,7 +118,7 @@ fn check_blocks(field: &str, blocks: &[ServiceBlock], report: &mut Report) {
 }
 
 /// `aa:nn` with 16-bit parts (RFC 1997), or `aa:nn:mm` with 32-bit parts (RFC 8092).
-fn is_community(text: &str) -> bool {
+pub(super) fn is_community(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let digits = parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
     digits
