@@ -12,6 +12,7 @@ use crate::desired::WorkloadState;
 use crate::kernel::{Kernel, KernelError, NftRefusal};
 use crate::plan::Plan;
 use crate::tables::neigh::NeighbourOp;
+use crate::tables::nft::NftOp;
 use crate::tables::route::RouteOp;
 
 /// Something that is not as it should be, for the operator.
@@ -71,6 +72,58 @@ fn resync_routes(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
     let neighbours = kernel.read_neighbours()?;
     desired.neighbours.observe_all(neighbours.into_iter().map(|n| (n.key.clone(), n)));
     Ok(())
+}
+
+/// Whether somebody may have changed our nf_tables tables since our last transaction: if so, [`resync`]. Never where
+/// the kernel lets us own them; elsewhere any transaction of anybody counts.
+pub fn has_drifted(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<bool, KernelError> {
+    if kernel.owns_tables() {
+        return Ok(false);
+    }
+    let now = kernel.read_generation()?;
+    let seen = desired.generation.replace(now);
+    Ok(seen.is_some_and(|seen| seen != now))
+}
+
+/// Removes everything of ours from the kernel: tables, and the routes and neighbours that we would recognise. Veths
+/// belong to their pods and stay. Returns what could not be removed.
+pub fn cleanup(settings: &crate::desired::Settings, kernel: &mut dyn Kernel) -> Vec<Problem> {
+    let mut report = Report::default();
+    let ownership = &settings.routes;
+    match kernel.read_links().and_then(|_| kernel.read_routes()) {
+        Ok(routes) => {
+            let ops: Vec<_> =
+                routes.into_iter().filter(|r| ownership.is_ours(r)).map(RouteOp::Delete).collect();
+            match kernel.apply_routes(&ops) {
+                Ok(refused) => refused.iter().for_each(|(place, error)| report.problem(&ops[*place], error)),
+                Err(error) => report.problem("routes", error),
+            }
+        }
+        Err(error) => report.problem("routes", error),
+    }
+    match kernel.read_neighbours() {
+        Ok(entries) => {
+            let ours = entries.into_iter().filter(|n| n.permanent && ownership.is_workload(&n.key.device));
+            let ops: Vec<_> = ours.map(|n| NeighbourOp::Delete(n.key)).collect();
+            match kernel.apply_neighbours(&ops) {
+                Ok(refused) => refused.iter().for_each(|(place, error)| report.problem(&ops[*place], error)),
+                Err(error) => report.problem("neighbours", error),
+            }
+        }
+        Err(error) => report.problem("neighbours", error),
+    }
+    match kernel.read_nft() {
+        // Only who owns a table may delete it.
+        Ok(tables) => {
+            let ops: Vec<_> =
+                tables.keys().flat_map(|t| [NftOp::AddTable(*t), NftOp::DeleteTable(*t)]).collect();
+            if let Err(error) = kernel.apply_nft(&ops) {
+                report.problem("nf_tables", error);
+            }
+        }
+        Err(error) => report.problem("nf_tables", error),
+    }
+    report.problems
 }
 
 /// One update: makes the kernel hold what is desired.
@@ -133,6 +186,8 @@ fn apply_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel, report: &mut Re
                 report.nft_ops += ops.len();
                 report.transactions += 1;
                 desired.ruleset.applied(&ops);
+                // Our own transaction is no drift.
+                desired.generation = desired.generation.map(|seen| seen.wrapping_add(1));
                 return true;
             }
             Err(NftRefusal::Operation { index, reason }) => {

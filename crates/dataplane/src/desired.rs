@@ -75,6 +75,8 @@ pub struct Desired {
     pub(crate) left: BTreeSet<IpAddr>,
     /// Endpoints whose state may have changed since the last report.
     pub(crate) touched: BTreeSet<WorkloadId>,
+    /// The nf_tables generation that is accounted for.
+    pub(crate) generation: Option<u32>,
 
     contributions: FxHashMap<Owner, Contribution>,
     ip_sets: FxHashMap<IpSetId, IpSet>,
@@ -108,6 +110,7 @@ impl Desired {
             sysctls: Vec::new(),
             left: BTreeSet::new(),
             touched: BTreeSet::new(),
+            generation: None,
             contributions: FxHashMap::default(),
             ip_sets: FxHashMap::default(),
             workloads: BTreeMap::new(),
@@ -232,6 +235,15 @@ impl Desired {
         let addresses = self.addresses.entry(device.clone()).or_default();
         let changed = if present { addresses.insert(address) } else { addresses.remove(&address) };
         self.dirty_hosts |= changed && !self.settings.routes.is_workload(device);
+    }
+
+    /// Somebody changed or removed a route. One that is neither ours nor in the place of a wanted one is nobody's
+    /// business here.
+    pub fn route_changed(&mut self, route: Route, present: bool) {
+        let wanted = self.routes.wanted().contains_key(&route.key);
+        if wanted || self.settings.routes.is_ours(&route) {
+            self.routes.observe(route.key, present.then_some(route));
+        }
     }
 
     /// The kernel drops the routes and neighbours of an interface that goes down or away.

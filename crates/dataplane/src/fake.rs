@@ -85,6 +85,12 @@ impl FakeKernel {
         self.routes.insert(route.key, route);
     }
 
+    /// Removes our tables and everything else, as `nft flush ruleset` does where tables can not be owned.
+    pub fn flush_ruleset(&mut self) {
+        self.tables.clear();
+        self.generation += 1;
+    }
+
     /// All routes.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.routes.values()
@@ -111,6 +117,10 @@ impl Kernel for FakeKernel {
 
     fn read_chain(&mut self, table: Table, chain: &str) -> Result<Vec<ActualRule>, KernelError> {
         Ok(self.tables.get(&table).map(|t| t.chain_rules(chain)).unwrap_or_default())
+    }
+
+    fn owns_tables(&self) -> bool {
+        false
     }
 
     fn read_generation(&mut self) -> Result<u32, KernelError> {

@@ -45,6 +45,8 @@ pub trait Kernel {
     fn read_nft(&mut self) -> Result<ActualNft, KernelError>;
     /// The rules of one chain, with their handles.
     fn read_chain(&mut self, table: Table, chain: &str) -> Result<Vec<ActualRule>, KernelError>;
+    /// Whether nobody but us can change our nf_tables tables.
+    fn owns_tables(&self) -> bool;
     /// The number of nf_tables transactions that anybody made.
     fn read_generation(&mut self) -> Result<u32, KernelError>;
     /// Does all operations in one transaction, or none.

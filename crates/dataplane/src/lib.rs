@@ -20,7 +20,7 @@ pub mod leftovers;
 pub mod plan;
 pub mod tables;
 
-pub use apply::{Problem, Report, apply, resync};
+pub use apply::{Problem, Report, apply, cleanup, has_drifted, resync};
 pub use desired::{Desired, Settings, WorkloadState};
 pub use fake::FakeKernel;
 pub use kernel::{Kernel, KernelError, NftRefusal};

@@ -65,6 +65,10 @@ impl Kernel for RealKernel {
         self.nft.read_chain(table, chain).map_err(words)
     }
 
+    fn owns_tables(&self) -> bool {
+        self.nft.features().persistent_owner
+    }
+
     fn read_generation(&mut self) -> Result<u32, KernelError> {
         self.nft.read_generation().map_err(words)
     }

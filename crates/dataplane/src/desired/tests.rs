@@ -11,10 +11,11 @@ use calico_rules::nft::{Element, Table, Verdict};
 use smol_str::SmolStr;
 
 use super::*;
-use crate::apply::{Report, apply, resync};
+use crate::apply::{Report, apply, cleanup, has_drifted, resync};
 use crate::fake::FakeKernel;
 use crate::kernel::Kernel;
 use crate::tables::nft::ActualTable;
+use crate::tables::route::RouteOp;
 
 fn policy_key(name: &str) -> ResourceKey {
     ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: "".into(), name: name.into() }
@@ -459,4 +460,95 @@ fn without_memory_the_old_policy_stays() {
     assert!(node.apply().complete);
     assert_eq!(node.kernel.routes().count(), 2);
     node.assert_settled();
+}
+
+#[test]
+fn a_flushed_ruleset_and_a_removed_route_heal() {
+    let mut node = Node::new();
+    assert_eq!(has_drifted(&mut node.desired, &mut node.kernel), Ok(false));
+    node.link("cali2", true);
+    node.update([changed("two", "cali2", "10.65.0.2/32", &["a"])]);
+    node.apply();
+    assert_eq!(has_drifted(&mut node.desired, &mut node.kernel), Ok(false), "our own transaction");
+    let before = node.inet();
+    node.kernel.flush_ruleset();
+    assert_eq!(has_drifted(&mut node.desired, &mut node.kernel), Ok(true));
+    resync(&mut node.desired, &mut node.kernel).unwrap();
+    assert!(node.apply().complete);
+    let names = |table: &ActualTable| table.chains.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&node.inet()), names(&before));
+    let route = node.kernel.routes().next().unwrap().clone();
+    node.kernel.apply_routes(&[RouteOp::Delete(route.clone())]).unwrap();
+    node.desired.route_changed(route.clone(), false);
+    assert_eq!(node.apply().routes, 1);
+    assert!(node.kernel.routes().any(|r| *r == route));
+    node.assert_settled();
+}
+
+#[test]
+fn cleanup_leaves_nothing_of_ours_and_all_of_others() {
+    let mut node = Node::new();
+    let theirs = Route { protocol: 12, ..Route::blackhole("10.66.0.0/26".parse().unwrap()) };
+    node.kernel.add_route(theirs.clone());
+    node.update([Change::BlockAdded("10.65.0.0/26".parse().unwrap())]);
+    node.apply();
+    assert_eq!(cleanup(&Settings::default(), &mut node.kernel), []);
+    assert!(node.kernel.read_nft().unwrap().is_empty());
+    assert_eq!(node.kernel.routes().collect::<Vec<_>>(), [&theirs]);
+    assert!(node.kernel.read_neighbours().unwrap().is_empty());
+}
+
+/// Killed between any two steps, the next agent ends where an undisturbed one does.
+#[test]
+fn a_crash_between_any_two_steps_heals() {
+    let goal = || {
+        vec![
+            net_set("s:a", &["10.0.0.0/8"]),
+            Change::PolicyChanged(policy_key("a"), policy(&["s:a"])),
+            Change::ProfileChanged("kns.default".into(), Arc::new(Profile::default())),
+            changed("two", "cali1", "10.65.0.2/32", &["a"]),
+            Change::BlockAdded("10.65.0.0/26".parse().unwrap()),
+        ]
+    };
+    let fresh = |kernel: &mut FakeKernel| {
+        let mut desired = Desired::new(Settings::default());
+        goal().into_iter().for_each(|c| desired.update(c));
+        resync(&mut desired, kernel).unwrap();
+        desired.render();
+        desired
+    };
+    let shape = |kernel: &mut FakeKernel| {
+        let rules = |t: ActualTable| {
+            let ids = |rules: Vec<crate::tables::nft::ActualRule>| {
+                rules.into_iter().map(|r| r.id).collect::<Vec<_>>()
+            };
+            (t.chains.into_iter().map(|(n, c)| (n, ids(c.rules))).collect::<Vec<_>>(), t.sets)
+        };
+        let tables: Vec<_> = kernel.read_nft().unwrap().into_values().map(rules).collect();
+        (tables, kernel.read_routes().unwrap(), kernel.read_neighbours().unwrap())
+    };
+    let mut undisturbed = Node::new();
+    let mut desired = fresh(&mut undisturbed.kernel);
+    assert!(apply(&mut desired, &mut undisturbed.kernel).complete);
+    let wanted = shape(&mut undisturbed.kernel);
+    let plan = {
+        let mut node = Node::new();
+        fresh(&mut node.kernel).plan()
+    };
+    for crash in 0..6 {
+        let mut node = Node::new();
+        let kernel = &mut node.kernel;
+        let steps: [&dyn Fn(&mut FakeKernel); 6] = [
+            &|k| k.apply_nft(&plan.nft.open).unwrap(),
+            &|k| assert_eq!(k.apply_neighbours(&plan.neighbours), Ok(vec![])),
+            &|k| assert_eq!(k.apply_routes(&plan.routes[..1]), Ok(vec![])),
+            &|k| assert_eq!(k.apply_routes(&plan.routes[1..]), Ok(vec![])),
+            &|k| assert_eq!(k.apply_neighbours(&plan.gone_neighbours), Ok(vec![])),
+            &|k| k.apply_nft(&plan.nft.close).unwrap(),
+        ];
+        steps[..crash].iter().for_each(|step| step(kernel));
+        let mut desired = fresh(kernel);
+        assert!(apply(&mut desired, kernel).complete);
+        assert_eq!(shape(kernel), wanted, "killed after {crash} steps");
+    }
 }

@@ -84,8 +84,6 @@ pub struct Ruleset {
     dirty_sets: BTreeSet<Key>,
     /// Tables that exist and are claimed by this process.
     claimed: BTreeSet<Table>,
-    /// Tables that the kernel holds from before.
-    found: BTreeSet<Table>,
 }
 
 /// The one rule of a chain that the kernel refused.
@@ -187,7 +185,6 @@ impl Ruleset {
 
     /// Takes note of all that the kernel holds, after a full read.
     pub fn adopt(&mut self, actual: ActualNft) {
-        self.found = actual.keys().copied().collect();
         self.claimed.retain(|table| actual.contains_key(table));
         for state in self.chains.values_mut() {
             state.known = None;
@@ -310,11 +307,9 @@ impl Ruleset {
         match op {
             NftOp::AddTable(table) => {
                 self.claimed.insert(*table);
-                self.found.insert(*table);
             }
             NftOp::DeleteTable(table) => {
                 self.claimed.remove(table);
-                self.found.remove(table);
                 self.chains.iter_mut().filter(|((t, _), _)| t == table).for_each(|(_, s)| s.known = None);
                 for (_, state) in self.sets.iter_mut().filter(|((t, _), _)| t == table) {
                     state.known = None;
