@@ -1,5 +1,6 @@
 //! Two real BIRDs in two network namespaces with a cable between them.
 
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
@@ -214,7 +215,7 @@ fn killed_it_comes_back_and_no_route_goes_meanwhile() {
         return;
     }
     let (a, b) = established_pair();
-    let monitors: Vec<_> = [&a, &b].map(spawn_monitor).into_iter().collect();
+    let monitors: Vec<_> = [&a, &b].map(Monitor::spawn).into_iter().collect();
     for _ in 0..2 {
         let before = a.pid().unwrap();
         kill(before);
@@ -238,23 +239,37 @@ fn killed_it_comes_back_and_no_route_goes_meanwhile() {
     assert!(a.bird_routes().contains("10.20.2.0/26 via 10.9.0.2"));
     assert!(b.bird_routes().contains("10.20.1.0/26 via 10.9.0.1"));
     for monitor in monitors {
-        let seen = end_monitor(monitor);
+        let seen = monitor.end();
         assert!(!seen.contains("Deleted"), "{seen}");
     }
     assert_eq!(a.bird.report().borrow().unexpected_ends, 2);
 }
 
 /// Follows the routes of a node as the kernel reports them.
-fn spawn_monitor(node: &TestNode) -> std::process::Child {
-    let mut command = Command::new("ip");
-    command.args(["monitor", "route"]).stdout(std::process::Stdio::piped());
-    node.netns.run(|| command.spawn().unwrap()).unwrap()
+struct Monitor(std::process::Child);
+
+impl Monitor {
+    fn spawn(node: &TestNode) -> Monitor {
+        let mut command = Command::new("ip");
+        command.args(["monitor", "route"]).stdout(std::process::Stdio::piped());
+        Monitor(node.netns.run(|| command.spawn().unwrap()).unwrap())
+    }
+
+    /// Everything that was reported.
+    fn end(mut self) -> String {
+        self.0.kill().unwrap();
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
 }
 
-fn end_monitor(mut monitor: std::process::Child) -> String {
-    monitor.kill().unwrap();
-    let output = monitor.wait_with_output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
