@@ -45,7 +45,7 @@ const LAYERS: [(&str, u8); 20] = [
 const PIPELINE: [(&str, &str); 8] = [
     ("calico-api", "calico-net"),
     ("calico-selector", "calico-net"),
-    ("calico-selector", "calico-api"),
+    ("calico-api", "calico-selector"),
     ("calico-rules", "calico-calc"),
     ("calico-dataplane", "calico-calc"),
     ("calico-dataplane", "calico-rules"),
