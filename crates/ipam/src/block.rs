@@ -164,10 +164,8 @@ fn compact(block: &mut IpamBlock) {
             *slot = Some(0);
         }
     }
-    let mut next = 0;
-    for slot in place.iter_mut().flatten() {
+    for (next, slot) in place.iter_mut().flatten().enumerate() {
         *slot = next;
-        next += 1;
     }
     let mut kept = place.iter();
     block.attributes.retain(|_| kept.next().is_some_and(Option::is_some));

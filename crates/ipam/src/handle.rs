@@ -4,8 +4,8 @@
 //! written, and come down only together with a write of the block, in that order:
 //!
 //! * An assigner knows the block, raises the handle, writes the block over what it knew.
-//! * A releaser knows the handle, writes the block (even if it has nothing to take out), lowers the handle over what it
-//!   knew.
+//! * A releaser knows the handle, writes the block (even if it has nothing to take out; if there is none, it insists on
+//!   that), lowers the handle over what it knew.
 //!
 //! Whichever of the two writes the block second fails, so no count disappears under an assignment in flight. A writer
 //! that dies in between leaves a count that is too high, which is harmless: the next release of the handle settles it.
@@ -104,7 +104,10 @@ pub(crate) fn mend(
             block::bump(&mut b);
             (b, r)
         });
-        changes.extend(block.as_ref().map(|(b, r)| Change::block(b.clone(), Some(r))));
+        changes.push(match &block {
+            Some((b, r)) => Change::block(b.clone(), Some(r)),
+            None => Change::check_absent(Key::Block(cidr)),
+        });
         after.push((cidr, block.map(|(b, _)| b)));
     }
     Ok(settle(known, id, after.iter().map(|(c, b)| (*c, b.as_ref()))).map(|change| {

@@ -365,6 +365,3 @@ fn last(family: Family) -> Cidr {
         Family::V6 => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
     })
 }
-
-#[cfg(test)]
-mod tests;

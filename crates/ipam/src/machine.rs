@@ -101,6 +101,11 @@ impl Change {
         Change { write: Write::delete(key, revision.clone()), record: None }
     }
 
+    /// Insists that there still is no such entry.
+    pub(crate) fn check_absent(key: Key) -> Change {
+        Change { write: Write::Check { key, expect: Expect::Absent }, record: None }
+    }
+
     /// Insists that an entry is still as known.
     pub(crate) fn check(key: Key, revision: &Revision) -> Change {
         Change { write: Write::Check { key, expect: Expect::At(revision.clone()) }, record: None }
@@ -293,6 +298,3 @@ impl<O: Operation> Machine<O> {
         self.known
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -32,6 +32,11 @@ impl MemoryStore {
         self.entries.insert(key, (value.into(), self.revision));
     }
 
+    /// The number of writes so far.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
     /// Reads one entry.
     pub fn get(&self, key: &Key) -> Option<Entry> {
         let (value, revision) = self.entries.get(key)?;

@@ -117,6 +117,3 @@ pub fn resolve(known: &Known, text: &str) -> Option<Cidr> {
     }
     known.pools().find(|p| p.metadata.name == text).and_then(|p| p.spec.cidr.parse().ok())
 }
-
-#[cfg(test)]
-mod tests;

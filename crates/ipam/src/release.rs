@@ -320,6 +320,8 @@ impl Operation for ReleaseByHandle {
         let mut afters = Vec::new();
         for cidr in readable.into_iter().take(MAX_WRITES) {
             let Some((found, over)) = known.block(cidr) else {
+                changes.push(Change::check_absent(Key::Block(cidr)));
+                self.flight.push(Vec::new());
                 afters.push((cidr, None));
                 continue;
             };

@@ -1,1 +1,73 @@
-//! Tests.
+//! Claims of ranges, and their release.
+
+use calico_api::{AffinityOwner, Key, Kind};
+
+use super::{ClaimAffinity, ClaimError, ReleaseAffinities, Scope};
+use crate::assign::{Assign, AssignRequest};
+use crate::check::check;
+use crate::config::{ConfigEdit, ConfigError, SetConfig, SetConfigError};
+use crate::memory::MemoryStore;
+use crate::time::UnixTime;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn host(name: &str) -> AffinityOwner {
+    AffinityOwner::Host(name.into())
+}
+
+fn store() -> MemoryStore {
+    let mut store = MemoryStore::new(true);
+    let pool =
+        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/28", "blockSize": 30}});
+    store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
+    for name in ["n1", "n2"] {
+        let node = serde_json::json!({"metadata": {"name": name}, "spec": {}});
+        store.put(Key::resource(Kind::Node, "", name), node.to_string());
+    }
+    store
+}
+
+#[test]
+fn a_range_is_claimed_and_given_up() {
+    let mut store = store();
+    let cidr = |text: &str| text.parse().unwrap();
+    let claimed = store.run(ClaimAffinity::new(cidr("10.0.0.0/29"), host("n1"), NOW)).unwrap();
+    assert_eq!(claimed.done, [cidr("10.0.0.0/30"), cidr("10.0.0.4/30")]);
+    let claimed = store.run(ClaimAffinity::new(cidr("10.0.0.0/28"), host("n2"), NOW)).unwrap();
+    assert_eq!((claimed.done.len(), claimed.failed.len()), (2, 2));
+    assert!(check(&store.known(), None).leftovers.is_empty());
+    let outside = store.run(ClaimAffinity::new(cidr("10.1.0.0/30"), host("n1"), NOW));
+    assert_eq!(outside, Err(ClaimError::NotInPool(cidr("10.1.0.0/30"))));
+    let small = store.run(ClaimAffinity::new(cidr("10.0.0.0/31"), host("n1"), NOW));
+    assert_eq!(small, Err(ClaimError::Size { cidr: cidr("10.0.0.0/31"), block_len: 30 }));
+
+    let taken = store.run(Assign::new(AssignRequest::workload("n1", "h", 1, 0), NOW)).unwrap().v4[0].block;
+    let scope = Scope::Owner(host("n1"));
+    let freed = store.run(ReleaseAffinities::new(scope.clone(), true, NOW)).unwrap();
+    assert_eq!((freed.done.len(), freed.failed.as_slice()), (1, &[taken][..]));
+    store.put(Key::IpamHost("n1".into()), "{}");
+    let freed = store.run(ReleaseAffinities::remove_host("n1", NOW)).unwrap();
+    assert_eq!(freed.done, [taken]);
+    assert!(store.get(&Key::IpamHost("n1".into())).is_none());
+    let known = store.known();
+    let (block, _) = known.block(taken).expect("its address is still in use");
+    assert_eq!(block.affinity, None);
+    let freed = store.run(ReleaseAffinities::new(Scope::Pool(cidr("10.0.0.0/28")), false, NOW)).unwrap();
+    assert_eq!(freed.done.len(), 2);
+    let report = check(&store.known(), None);
+    assert!(report.leftovers.is_empty() && report.faults.is_empty(), "{report:?}");
+}
+
+#[test]
+fn settings_are_changed_together_or_not() {
+    let mut store = store();
+    let limit = ConfigEdit { max_blocks_per_host: Some(3), ..ConfigEdit::default() };
+    assert_eq!(
+        store.run(SetConfig::new(limit)),
+        Err(SetConfigError::Invalid(ConfigError::LimitWithoutStrict))
+    );
+    let both = ConfigEdit { strict_affinity: Some(true), ..limit };
+    assert_eq!(store.run(SetConfig::new(both)).unwrap().max_blocks_per_host, 3);
+    let value = store.get(&Key::IpamConfig).unwrap().value;
+    assert_eq!(&value[..], br#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":3}"#);
+}

@@ -1,1 +1,75 @@
-//! Tests.
+//! Releases that are refused, and what is found.
+
+use calico_api::{AffinityOwner, Key, Kind, Labels};
+
+use super::{Refusal, ReleaseAddresses, ReleaseByHandle, ReleaseError, Released, Target};
+use crate::address::{AddressError, AddressRequest, AssignAddress};
+use crate::lookup::{AddressesOf, AssignmentOf};
+use crate::memory::MemoryStore;
+use crate::time::UnixTime;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn store() -> MemoryStore {
+    let mut store = MemoryStore::new(false);
+    let pool =
+        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24", "blockSize": 30}});
+    store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
+    store
+}
+
+fn assign(store: &mut MemoryStore, node: &str, address: &str, handle: &str) -> Result<(), AddressError> {
+    let request = AddressRequest {
+        address: address.parse().unwrap(),
+        handle: handle.into(),
+        attributes: Labels::new(),
+        owner: AffinityOwner::Host(node.into()),
+        intended_use: None,
+    };
+    store.run(AssignAddress::new(request, NOW)).map(drop)
+}
+
+#[test]
+fn one_address_by_name() {
+    let mut store = store();
+    assign(&mut store, "n1", "10.0.0.5", "a").unwrap();
+    assert_eq!(assign(&mut store, "n1", "10.0.0.5", "b"), Err(AddressError::AlreadyAssigned));
+    assert_eq!(assign(&mut store, "n1", "10.9.0.5", "b"), Err(AddressError::NotInPool));
+    assign(&mut store, "n2", "10.0.0.6", "b").unwrap();
+    store.put(Key::IpamConfig, r#"{"strict_affinity":true}"#);
+    assert_eq!(assign(&mut store, "n2", "10.0.0.7", "b"), Err(AddressError::Foreign));
+    let found = store.run(AssignmentOf::new("10.0.0.6".parse().unwrap())).unwrap().unwrap();
+    assert_eq!(found.attribute.handle_id.as_deref(), Some("b"));
+    assert_eq!(found.owner, Some(AffinityOwner::Host("n1".into())));
+    assert_eq!(store.run(AddressesOf::new("b\r")).unwrap()[0].address.to_string(), "10.0.0.6");
+}
+
+#[test]
+fn a_releaser_may_insist() {
+    let mut store = store();
+    assign(&mut store, "n1", "10.0.0.5", "a").unwrap();
+    let address = "10.0.0.5".parse().unwrap();
+    let sequence = store.run(AssignmentOf::new(address)).unwrap().unwrap().sequence.unwrap();
+    let wrong = [
+        Target { sequence: Some(sequence + 1), ..Target::new(address) },
+        Target { handle: Some("b".into()), ..Target::new(address) },
+    ];
+    let refused = store.run(ReleaseAddresses::new(wrong.to_vec(), NOW)).unwrap().refused;
+    assert!(matches!(&refused[..], [Refusal::Sequence { .. }, Refusal::Handle { .. }]), "{refused:?}");
+
+    let right = Target { sequence: Some(sequence), handle: Some("a".into()), ..Target::new(address) };
+    let outside = Target::new("192.0.2.1".parse().unwrap());
+    let outcome = store.run(ReleaseAddresses::new(vec![right.clone(), outside.clone()], NOW)).unwrap();
+    assert_eq!(
+        outcome,
+        Released { released: vec![address], unallocated: vec![outside.address], refused: Vec::new() }
+    );
+    assert!(store.get(&Key::Handle("a".into())).is_none());
+    let again = store.run(ReleaseAddresses::new(vec![right], NOW)).unwrap();
+    assert_eq!(again.unallocated, [address]);
+    assert_eq!(
+        store.run(ReleaseByHandle::new("a", NOW)),
+        Err(ReleaseError::NotFound("a".into())),
+        "a second release finds nothing"
+    );
+}
