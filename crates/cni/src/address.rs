@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use calico_api::ip_pool::IPPoolSpec;
+use calico_api::workload_endpoint::WorkloadEndpointSpec;
 use calico_api::{AffinityOwner, AllowedUse, Key, Kind, Labels, Selection, decode};
 use calico_ipam::{
     AddressRequest, AddressesOf, Assign, AssignAddress, AssignRequest, Assigned, ReleaseByHandle,
@@ -40,6 +41,11 @@ pub async fn assign(
         let assigned = context.ipam(AssignAddress::new(request, now)).await?;
         return Ok(vec![assigned.map_err(|e| CniError::generic("cannot assign the address asked for", e))?]);
     }
+    if !Family::ALL.into_iter().any(|family| conf.assign(family)) {
+        let details =
+            "ipam.assign_ipv4 and ipam.assign_ipv6 are both \"false\"; a container needs an address";
+        return Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details));
+    }
     let wanted = |family| usize::from(conf.assign(family));
     let mut request = AssignRequest::workload(&context.node, &handle, wanted(Family::V4), wanted(Family::V6));
     request.attributes = attributes;
@@ -53,16 +59,22 @@ pub async fn assign(
     Ok(outcome.v4.into_iter().chain(outcome.v6).collect())
 }
 
-/// Whether IPAM has all these addresses assigned to the container.
+/// Whether IPAM has the endpoint's addresses assigned to it. The network that gave them is one of those that it is in,
+/// each of which is a profile of it.
 pub async fn holds(
     context: &Context,
-    conf: &NetConf,
-    identity: &Identity,
+    endpoint: &WorkloadEndpointSpec,
     addresses: &[IpAddr],
 ) -> Result<bool, CniError> {
-    let found = context.ipam(AddressesOf::new(&conf.handle(&identity.container_id))).await?;
-    let found = found.map_err(|e| CniError::generic("cannot read the container's addresses", e))?;
-    Ok(addresses.iter().all(|a| found.iter().any(|f| f.address == *a)))
+    for network in &endpoint.profiles {
+        let handle = format!("{network}.{}", endpoint.container_id);
+        let found = context.ipam(AddressesOf::new(&handle)).await?;
+        let found = found.map_err(|e| CniError::generic("cannot read the container's addresses", e))?;
+        if addresses.iter().all(|a| found.iter().any(|f| f.address == *a)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Releases every address of a handle; whether there were any.

@@ -48,6 +48,9 @@ pub async fn add(
     let ((), existing, profile) =
         tokio::try_join!(context.check_ready(), find_endpoint(context, &identity), context.get(&profile))?;
 
+    if conf.policy.source.is_empty() && profile.is_none() {
+        create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
+    }
     // A container of no orchestrator that is attached already only joins another network's profile (spec 5 §1.8).
     if let (Some((stored, old)), None) = (&existing, &identity.pod)
         && !old.spec.ip_networks.is_empty()
@@ -55,10 +58,6 @@ pub async fn add(
     {
         return join(context, conf, stored, old, arguments).await;
     }
-    if conf.policy.source.is_empty() && profile.is_none() {
-        create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
-    }
-
     let (given, attached) = match attach(context, conf, arguments, &identity, netns, existing).await {
         Ok(done) => done,
         Err(error) => {
@@ -151,8 +150,8 @@ async fn kept(
         return Ok(None);
     };
     let addresses = addresses_of(old);
-    let agreed = !addresses.is_empty()
-        && (!conf.own_ipam() || address::holds(context, conf, identity, &addresses).await?);
+    let agreed =
+        !addresses.is_empty() && (!conf.own_ipam() || address::holds(context, &old.spec, &addresses).await?);
     Ok(agreed.then_some(addresses))
 }
 

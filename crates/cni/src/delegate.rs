@@ -52,6 +52,12 @@ pub async fn gc(conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
     run(conf, arguments, "GC").await.map(drop)
 }
 
+/// Plugins refuse keys of CNI_ARGS that they do not know unless told not to, and an empty pair in any case.
+fn tolerant(args: &str) -> String {
+    let pairs = args.split(';').filter(|pair| !pair.is_empty());
+    std::iter::once("IgnoreUnknown=1").chain(pairs).collect::<Vec<_>>().join(";")
+}
+
 async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
     let plugin = &conf.ipam.plugin;
     if plugin.is_empty() || plugin.contains('/') {
@@ -73,8 +79,7 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
         .env("CNI_NETNS", &arguments.netns)
         .env("CNI_IFNAME", &arguments.ifname)
         .env("CNI_PATH", &arguments.path)
-        // Plugins refuse keys of CNI_ARGS that they do not know unless told not to.
-        .env("CNI_ARGS", format!("IgnoreUnknown=1;{}", arguments.args))
+        .env("CNI_ARGS", tolerant(&arguments.args))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

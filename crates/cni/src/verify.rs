@@ -57,7 +57,7 @@ pub async fn check(
     if !conf.own_ipam() {
         return delegate::check(conf, arguments).await;
     }
-    if address::holds(context, conf, &identity, &addresses).await? {
+    if address::holds(context, &endpoint.spec, &addresses).await? {
         return Ok(());
     }
     Err(damaged(format!("IPAM has not assigned its addresses to {}", conf.handle(&identity.container_id))))
@@ -85,8 +85,14 @@ pub async fn is_linked(
         if Rtnl::open().and_then(|mut r| r.read_link(&host)).map_err(unreadable)?.is_none() {
             return Ok(false);
         }
-        let inside = Netns::from(netns).run(|| Rtnl::open()?.read_addresses()).map_err(unreadable)?;
-        Ok(inside.map_err(unreadable)?.iter().any(|a| addresses.contains(&a.address)))
+        let inside = Netns::from(netns).run(|| {
+            let mut rtnl = Rtnl::open()?;
+            // Addresses are reported by the names of interfaces that have been read.
+            rtnl.read_links()?;
+            rtnl.read_addresses()
+        });
+        let inside = inside.map_err(unreadable)?.map_err(unreadable)?;
+        Ok(inside.iter().any(|a| addresses.contains(&a.address)))
     };
     tokio::task::spawn_blocking(work).await.map_err(unreadable)?
 }
