@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use calico_api::{Key, Kind};
 use calico_ipam::check::{self, Leftover};
 use calico_ipam::memory::MemoryStore;
-use calico_ipam::{Assign, AssignRequest, Collect, Record, ReleaseByHandle, UnixTime, block};
+use calico_ipam::{Assign, AssignRequest, Collect, Known, Record, ReleaseByHandle, UnixTime, block};
 use calico_net::Family;
 use client::{Client, Effect, Job, Ledger};
 
@@ -132,24 +132,25 @@ impl World {
             let now = self.now();
             let before = self.store.revision();
             let ended = self.clients[i].act(&mut self.store, now);
+            let mut known = None;
             let is_changed = self.store.revision() != before;
             if is_changed {
-                self.note(i, before);
+                let now = known.insert(self.store.known());
+                self.note(i, before, now);
             }
             if let Some((job, effect)) = ended {
                 self.log.push(format!("client {i} ends {job:?}: {effect:?}"));
                 begun[i] = false;
                 self.end(effect);
             }
-            if is_changed {
-                self.check();
+            if let Some(known) = &known {
+                self.check(known);
             }
         }
     }
 
     /// Writes what changed into the log.
-    fn note(&mut self, client: usize, before: i64) {
-        let known = self.store.known();
+    fn note(&mut self, client: usize, before: i64, known: &Known) {
         let mut is_put = false;
         for (key, record, revision) in known.records() {
             if revision.0.parse::<i64>().is_ok_and(|r| r > before) {
@@ -177,7 +178,7 @@ impl World {
                 for address in addresses {
                     // A release that was under way meanwhile may take it again, or has already.
                     let is_safe = !self.clients.iter().any(|c| c.may_release(handle, address));
-                    if is_safe && self.holder(address).as_deref() == Some(handle) {
+                    if is_safe && holder(&self.store.known(), address).as_deref() == Some(handle) {
                         let other = self.ledger.holds.insert(address, handle);
                         assert!(
                             other.is_none_or(|o| o == handle),
@@ -194,17 +195,8 @@ impl World {
         }
     }
 
-    fn holder(&self, address: IpAddr) -> Option<String> {
-        let known = self.store.known();
-        known.blocks(Family::V4).filter_map(|(_, held)| held).find_map(|(b, _)| {
-            let (_, attribute) = block::used(b).find(|(n, _)| block::address(b, *n) == Some(address))?;
-            attribute.handle_id.as_ref().map(|h| h.to_string())
-        })
-    }
-
     /// The invariants.
-    fn check(&self) {
-        let known = self.store.known();
+    fn check(&self, known: &Known) {
         let fail = |what: String| -> ! { panic!("{what}\n{}", self.log.join("\n")) };
         let mut used: BTreeSet<IpAddr> = BTreeSet::new();
         let blocks: Vec<_> = known.blocks(Family::V4).filter_map(|(_, held)| held).map(|(b, _)| b).collect();
@@ -233,7 +225,7 @@ impl World {
             }
         }
         for (address, handle) in &self.ledger.holds {
-            if self.holder(*address).as_deref() != Some(*handle) {
+            if holder(known, *address).as_deref() != Some(*handle) {
                 fail(format!("{address} was taken from {handle}"));
             }
         }
@@ -255,7 +247,7 @@ impl World {
             self.store.run(Collect::new(report.leftovers, now)).unwrap();
             let again = check::check(&self.store.known(), None).leftovers;
             assert!(again.is_empty(), "{again:?}\n{}", self.log.join("\n"));
-            self.check();
+            self.check(&self.store.known());
         }
         for handle in HANDLES {
             let _ = self.store.run(ReleaseByHandle::new(handle, now));
@@ -275,6 +267,13 @@ impl World {
             .unwrap_or_else(|e| panic!("{e}\n{}", self.log.join("\n")));
         assert_eq!(all.v4.len(), 4);
     }
+}
+
+fn holder(known: &Known, address: IpAddr) -> Option<String> {
+    known.blocks(Family::V4).filter_map(|(_, held)| held).find_map(|(b, _)| {
+        let (_, attribute) = block::used(b).find(|(n, _)| block::address(b, *n) == Some(address))?;
+        attribute.handle_id.as_ref().map(|h| h.to_string())
+    })
 }
 
 fn name(leftover: &Leftover) -> &'static str {
