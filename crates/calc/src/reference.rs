@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use calico_api::{
-    Action, AffinityOwner, AllowedUse, EncapMode, GlobalNetworkPolicySpec, IPPool, Key, NetworkPolicySpec,
-    Node, PolicyType, ResourceKey,
+    self as api, Action, AffinityOwner, AllowedUse, EncapMode, GlobalNetworkPolicySpec, IPPool, Key,
+    NetworkPolicySpec, Node, PolicyType, ResourceKey,
 };
 use calico_net::{Cidr, Protocol};
 use calico_selector::{Selector, parse, translation::prefixed};
@@ -66,11 +66,23 @@ struct SourcePolicy {
 struct Reference<'a> {
     node: &'a str,
     datastore: &'a Datastore,
+    /// Profiles that exist and are understood: labels and rules.
+    profiles: BTreeMap<&'a str, (&'a api::Labels, rules::Translated)>,
 }
 
 /// The state of the node called `node`, given the whole datastore.
 pub fn calculate(node: &str, datastore: &Datastore) -> NodeState {
-    Reference { node, datastore }.calculate()
+    let nothing = api::Labels::new();
+    let mut profiles = BTreeMap::new();
+    for update in datastore.values() {
+        if let Update::Profile(key, Some(profile)) = update {
+            let rules = rules::translate(None, &profile.spec.ingress, &profile.spec.egress);
+            profiles.extend(rules.map(|rules| (key.name.as_str(), (&profile.spec.labels_to_apply, rules))));
+        }
+    }
+    // Built in: what the datastore says of it does not count.
+    profiles.insert("projectcalico-default-allow", (&nothing, rules::everything(Action::Allow)));
+    Reference { node, datastore, profiles }.calculate()
 }
 
 impl Reference<'_> {
@@ -126,24 +138,15 @@ impl Reference<'_> {
         state
     }
 
-    fn resource<'b>(&'b self, kind: calico_api::Kind, name: &str) -> Option<&'b Update> {
+    fn resource<'b>(&'b self, kind: api::Kind, name: &str) -> Option<&'b Update> {
         self.datastore.get(&Key::resource(kind, "", name))
     }
 
     /// Own labels, then those of each profile for names that are still free.
-    fn effective(&self, own: &calico_api::Labels, profiles: &[SmolStr]) -> LabelMap {
+    fn effective(&self, own: &api::Labels, profiles: &[SmolStr]) -> LabelMap {
         let mut labels: LabelMap = own.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        for name in profiles {
-            let Some(Update::Profile(_, Some(profile))) = self.resource(calico_api::Kind::Profile, name)
-            else {
-                continue;
-            };
-            if rules::translate(None, &profile.spec.ingress, &profile.spec.egress).is_none()
-                || name == "projectcalico-default-allow"
-            {
-                continue;
-            }
-            for (label, value) in &profile.spec.labels_to_apply {
+        for (inherited, _) in profiles.iter().filter_map(|name| self.profiles.get(name.as_str())) {
+            for (label, value) in *inherited {
                 labels.entry(label.to_string()).or_insert_with(|| value.to_string());
             }
         }
@@ -275,16 +278,11 @@ impl Reference<'_> {
         self.datastore.values().filter_map(read).collect()
     }
 
+    /// A profile that does not exist denies everything.
     fn profile_rules(&self, name: &str) -> rules::Translated {
-        if name == "projectcalico-default-allow" {
-            return rules::everything(Action::Allow);
-        }
-        match self.resource(calico_api::Kind::Profile, name) {
-            Some(Update::Profile(_, Some(profile))) => {
-                rules::translate(None, &profile.spec.ingress, &profile.spec.egress)
-                    .unwrap_or_else(|| rules::everything(Action::Deny))
-            }
-            _ => rules::everything(Action::Deny),
+        match self.profiles.get(name) {
+            Some((_, rules)) => rules.clone(),
+            None => rules::everything(Action::Deny),
         }
     }
 
@@ -333,7 +331,7 @@ impl Reference<'_> {
     }
 
     fn tier(&self, name: &str) -> Option<(Option<f64>, TierEnd)> {
-        let Update::Tier(_, Some(tier)) = self.resource(calico_api::Kind::Tier, name)? else { return None };
+        let Update::Tier(_, Some(tier)) = self.resource(api::Kind::Tier, name)? else { return None };
         let end = match &tier.spec.default_action {
             None | Some(Action::Deny) => TierEnd::Deny,
             Some(Action::Pass) => TierEnd::Pass,

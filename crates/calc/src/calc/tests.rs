@@ -14,6 +14,10 @@ use crate::reference;
 use crate::state::NodeState;
 use world::{NODE, targets};
 
+/// The product's allocator: small worlds are mostly allocation, and musl's is slow at it.
+#[global_allocator]
+static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Streams of the quick tier.
 const QUICK_STREAMS: u64 = 2_000;
 /// Target states of a stream.
@@ -114,10 +118,19 @@ fn streams() -> u64 {
 
 #[test]
 fn the_engine_agrees_with_the_reference() {
-    for seed in 0..streams() {
-        if let Err(difference) = play(seed) {
-            panic!("{difference}");
-        }
+    let streams = streams();
+    let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let play_all = |first| (first..streams).step_by(workers as usize).try_for_each(play);
+    let found = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|first| scope.spawn(move || play_all(first))).collect();
+        running
+            .into_iter()
+            .map(|worker| worker.join().expect("differences are results, not panics"))
+            .collect()
+    });
+    let agreed: Result<(), String> = found;
+    if let Err(difference) = agreed {
+        panic!("{difference}");
     }
 }
 
