@@ -121,14 +121,12 @@ fn the_engine_agrees_with_the_reference() {
     let streams = streams();
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let play_all = |first| (first..streams).step_by(workers as usize).try_for_each(play);
-    let found = std::thread::scope(|scope| {
+    let agreed: Result<(), String> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..workers).map(|first| scope.spawn(move || play_all(first))).collect();
-        running
-            .into_iter()
-            .map(|worker| worker.join().expect("differences are results, not panics"))
-            .collect()
+        let mut results =
+            running.into_iter().map(|worker| worker.join().expect("workers return what differs"));
+        results.try_for_each(|result| result)
     });
-    let agreed: Result<(), String> = found;
     if let Err(difference) = agreed {
         panic!("{difference}");
     }
