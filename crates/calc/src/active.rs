@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use calico_api::{Order, ResourceKey};
 use calico_selector::index::{Index, MatchEvent};
+use calico_selector::translation::NAMESPACE_LABEL;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -99,11 +100,17 @@ pub(crate) struct Active {
     index: Index,
     endpoints: Dense,
     parents: Dense,
+    /// Namespaces of local endpoints, as their labels say, and how many endpoints each has. A subject that stays
+    /// inside a namespace is in the index only while its namespace is here: most policies of a large cluster are not.
+    namespaces: FxHashMap<SmolStr, u32>,
+    namespace_of: FxHashMap<u32, SmolStr>,
     /// Subjects that select somebody.
     selecting: FxHashSet<u32>,
     /// Group numbers, by their subjects.
     group_keys: Interner<Box<[u32]>>,
     groups: Vec<Group>,
+    /// By subject: the groups that it is part of.
+    groups_of: FxHashMap<u32, BTreeSet<u32>>,
     /// Local endpoints, and the group of each once it has one.
     group_of: FxHashMap<u32, Option<u32>>,
     lists: Interner<Arc<[Tier]>>,
@@ -135,7 +142,9 @@ impl Active {
             return Ok(old.map(|old| old.rules));
         }
         self.follow_subject(change.before, change.gone, change.now.as_ref().map(|(now, _)| *now));
-        if let Some((subject, Some(selector))) = &change.now {
+        if let Some((subject, Some(selector))) = &change.now
+            && self.policies.namespace(*subject).is_none_or(|name| self.namespaces.contains_key(name))
+        {
             self.index.add_selector(*subject, selector, &mut self.events);
             self.follow_events();
         }
@@ -156,14 +165,12 @@ impl Active {
         old.map(|old| old.rules)
     }
 
-    /// Makes stale the lists of all whom a subject that gained, lost or kept a policy selects.
+    /// Makes stale the groups of a subject that gained, lost or kept a policy. Groups, not endpoints that match now:
+    /// one that has ceased to match is in its group until the next flush, and the subject's number may be another's by
+    /// then.
     fn follow_subject(&mut self, before: Option<u32>, gone: Option<u32>, now: Option<u32>) {
         for subject in before.into_iter().chain(now) {
-            for item in self.index.matches(subject) {
-                if let Some(Some(group)) = self.group_of.get(&item) {
-                    self.stale.insert(*group);
-                }
-            }
+            self.stale.extend(self.groups_of.get(&subject).into_iter().flatten());
         }
         if let Some(subject) = gone {
             self.index.remove_selector(subject, &mut self.events);
@@ -203,6 +210,48 @@ impl Active {
             parents.iter().filter_map(|parent| self.parents.find(*parent)).collect();
         self.index.set_item(item, labels, &parents, &mut self.events);
         self.follow_events();
+        self.follow_namespace(item);
+    }
+
+    /// Notes the namespace that an endpoint's effective labels say, and brings in or takes out its subjects.
+    fn follow_namespace(&mut self, item: u32) {
+        let new = self.index.effective_label(item, NAMESPACE_LABEL).map(SmolStr::new);
+        let old = match &new {
+            Some(name) => self.namespace_of.insert(item, name.clone()),
+            None => self.namespace_of.remove(&item),
+        };
+        if old == new {
+            return;
+        }
+        if let Some(name) = new {
+            let endpoints = self.namespaces.entry(name.clone()).or_insert(0);
+            *endpoints += 1;
+            if *endpoints == 1 {
+                for (subject, selector) in self.policies.in_namespace(&name) {
+                    self.index.add_selector(subject, &selector, &mut self.events);
+                }
+            }
+        }
+        if let Some(name) = old
+            && let Some(endpoints) = self.namespaces.get_mut(&name)
+        {
+            *endpoints -= 1;
+            if *endpoints == 0 {
+                self.namespaces.remove(&name);
+                for (subject, _) in self.policies.in_namespace(&name) {
+                    self.index.remove_selector(subject, &mut self.events);
+                }
+            }
+        }
+        self.follow_events();
+    }
+
+    /// Labels of a profile may say a namespace too.
+    fn follow_namespaces(&mut self) {
+        let items: Vec<u32> = self.group_of.keys().copied().collect();
+        for item in items {
+            self.follow_namespace(item);
+        }
     }
 
     /// Takes a local endpoint away, if it is there.
@@ -210,6 +259,7 @@ impl Active {
         let Some(inner) = self.endpoints.find(item) else { return };
         self.index.remove_item(inner, &mut self.events);
         self.follow_events();
+        self.follow_namespace(inner);
         self.moved.remove(&inner);
         if let Some(Some(group)) = self.group_of.remove(&inner) {
             self.leave(group, inner);
@@ -226,6 +276,7 @@ impl Active {
         let parent = self.parents.find_or_insert(parent);
         self.index.set_parent(parent, labels, &mut self.events);
         self.follow_events();
+        self.follow_namespaces();
     }
 
     /// Takes a profile's labels away, if it is there.
@@ -233,6 +284,7 @@ impl Active {
         if let Some(parent) = self.parents.find(parent) {
             self.index.remove_parent(parent, &mut self.events);
             self.follow_events();
+            self.follow_namespaces();
         }
     }
 
@@ -281,16 +333,13 @@ impl Active {
         for item in std::mem::take(&mut self.moved) {
             let Some(old) = self.group_of.get(&item).copied() else { continue };
             let subjects: Box<[u32]> = self.index.selectors_of(item).collect();
-            let group = self.group_keys.acquire_owned(subjects);
+            let group = self.acquire_group(subjects);
             if old == Some(group) {
                 self.group_keys.release(group);
                 continue;
             }
             if let Some(old) = old {
                 self.leave(old, item);
-            }
-            if self.groups.len() <= group as usize {
-                self.groups.resize_with(group as usize + 1, Group::default);
             }
             let joined = &mut self.groups[group as usize];
             joined.items.insert(item);
@@ -315,12 +364,35 @@ impl Active {
         }
     }
 
+    /// The group of these subjects, one member more.
+    fn acquire_group(&mut self, subjects: Box<[u32]>) -> u32 {
+        if let Some(group) = self.group_keys.find(&*subjects) {
+            self.group_keys.retain(group);
+            return group;
+        }
+        let group = self.group_keys.acquire_owned(subjects);
+        for subject in self.group_keys.get(group) {
+            self.groups_of.entry(*subject).or_default().insert(group);
+        }
+        if self.groups.len() <= group as usize {
+            self.groups.resize_with(group as usize + 1, Group::default);
+        }
+        group
+    }
+
     fn leave(&mut self, group: u32, item: u32) {
         let left = &mut self.groups[group as usize];
         left.items.remove(&item);
-        if self.group_keys.release(group).is_some() {
-            let lists = left.lists.take();
-            self.release_lists(lists);
+        let Some(subjects) = self.group_keys.release(group) else { return };
+        let lists = left.lists.take();
+        self.release_lists(lists);
+        for subject in subjects {
+            if let Some(groups) = self.groups_of.get_mut(&subject) {
+                groups.remove(&group);
+                if groups.is_empty() {
+                    self.groups_of.remove(&subject);
+                }
+            }
         }
     }
 
@@ -391,11 +463,12 @@ impl Active {
     /// Whether nothing is left.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        let interned = self.group_keys.len() + self.lists.len();
+        let interned = self.group_keys.len() + self.lists.len() + self.groups_of.len();
         self.policies.is_empty()
             && self.tiers.is_empty()
             && self.group_of.is_empty()
             && interned == 0
+            && self.namespaces.is_empty()
             && self.endpoints.inner.is_empty()
             && self.parents.inner.is_empty()
     }

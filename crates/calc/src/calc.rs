@@ -19,6 +19,7 @@ use std::sync::Arc;
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::tier::Tier;
 use calico_api::{Action, Key, Labels, Node, Profile, ProfileSpec, ResourceKey};
+use calico_selector::translation::NAMESPACE_LABEL;
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::active::{Active, TierRecord};
@@ -38,9 +39,6 @@ use crate::programs::{Origin, Program, Programs};
 use crate::rules::{RuleError, RuleLists};
 use crate::sets::Sets;
 use crate::update::{Problem, Update};
-
-/// The label that network sets get from their namespace, as endpoints have it.
-const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
 
 /// The incremental calculation of one node's state.
 #[derive(Debug)]

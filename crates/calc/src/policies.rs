@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use calico_api::rule::PolicyType;
 use calico_api::{GlobalNetworkPolicy, NetworkPolicy, Order, ResourceKey};
 use calico_selector::{Selector, translation};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
@@ -207,6 +208,8 @@ pub(crate) struct Policies {
     subjects: Interner<SubjectKey>,
     /// By subject: the policies that have it.
     by_subject: Vec<SmallVec<[u32; 2]>>,
+    /// Subjects that stay inside a namespace, by the number of its name.
+    by_namespace: FxHashMap<u32, SmallVec<[u32; 2]>>,
 }
 
 impl Policies {
@@ -290,6 +293,12 @@ impl Policies {
             }
         }
         let key = self.subjects.release(old.subject)?;
+        if let Some(subjects) = self.by_namespace.get_mut(&key[0]) {
+            subjects.retain(|subject| *subject != old.subject);
+            if subjects.is_empty() {
+                self.by_namespace.remove(&key[0]);
+            }
+        }
         for text in key {
             self.texts.release(text);
         }
@@ -313,7 +322,31 @@ impl Policies {
         if self.by_subject.len() <= number as usize {
             self.by_subject.resize_with(number as usize + 1, SmallVec::new);
         }
+        if !namespace.is_empty() {
+            self.by_namespace.entry(key[0]).or_default().push(number);
+        }
         Ok((number, Some(resolved)))
+    }
+
+    /// The namespace that a subject stays inside, if it does.
+    pub(crate) fn namespace(&self, subject: u32) -> Option<&str> {
+        let [namespace, ..] = *self.subjects.get(subject);
+        Some(&**self.texts.get(namespace)).filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The subjects that stay inside a namespace, with their selectors.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<(u32, Selector)> {
+        let number = self.texts.find(namespace);
+        let subjects = number.and_then(|number| self.by_namespace.get(&number)).into_iter().flatten();
+        let resolve = |subject: &u32| {
+            let text = |text: u32| SmolStr::new(&**self.texts.get(text));
+            let [namespace, selector, namespace_selector, service_account_selector] =
+                self.subjects.get(*subject).map(text);
+            let texts = Subject { namespace, selector, namespace_selector, service_account_selector };
+            // It resolved when it was new.
+            texts.resolve().ok().map(|selector| (*subject, selector))
+        };
+        subjects.filter_map(resolve).collect()
     }
 
     /// The order of two policies of one tier: by order, then by the text `name/namespace/kind` (spec 2 §5.1).
@@ -333,7 +366,10 @@ impl Policies {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let interned = self.texts.len() + self.tiers.len() + self.subjects.len();
-        self.names.len() == 0 && interned == 0 && self.by_subject.iter().all(SmallVec::is_empty)
+        self.names.len() == 0
+            && interned == 0
+            && self.by_namespace.is_empty()
+            && self.by_subject.iter().all(SmallVec::is_empty)
     }
 }
 

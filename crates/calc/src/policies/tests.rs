@@ -1,3 +1,5 @@
+//! Order, subjects and directions of policies.
+
 use calico_api::{Kind, NetworkPolicySpec};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Reading and translating rules, against the texts of spec 2 §4.5 and spec 3 §6.3.
+
 use calico_api::number::Port;
 use calico_api::rule::{self, EntityRule};
 use calico_net::PortRange;

@@ -1,3 +1,5 @@
+//! What makes a sequence of changes illegal.
+
 use super::*;
 use crate::change::Side;
 

@@ -1,3 +1,5 @@
+//! The adversary's streams are legal, reproducible and lively.
+
 use super::*;
 
 fn targets(seed: u64) -> Vec<BTreeMap<u8, u8>> {

@@ -180,3 +180,22 @@ fn an_unreadable_value_counts_as_absent() {
     assert_eq!(kinds(&flushed(&mut calc)), ["workload removed", "profile removed"]);
     assert_eq!(calc.problems().count(), 1);
 }
+
+/// A subject's number goes to the next new subject: an endpoint that left the one and joined the other within one
+/// flush must get the other's policies.
+#[test]
+fn a_policy_may_take_the_place_of_another_in_one_flush() {
+    let selecting = |name: &str, selector: &str| {
+        let spec = NetworkPolicySpec { selector: selector.into(), ..NetworkPolicySpec::default() };
+        let policy = Resource::new("blue", name, spec);
+        Update::NetworkPolicy(policy.key(), Some(Box::new(policy)))
+    };
+    let (mut calc, _) = synced([workload("one", "a", "10.0.0.1/32"), selecting("old", "app == 'a'")]);
+    calc.update(workload("one", "b", "10.0.0.1/32"));
+    calc.update(Update::absent(&Key::resource(Kind::NetworkPolicy, "blue", "old")).unwrap());
+    calc.update(selecting("new", "app == 'b'"));
+    let changes = flushed(&mut calc);
+    assert_eq!(kinds(&changes), ["policy changed", "workload changed", "policy removed"]);
+    let Change::WorkloadChanged(_, workload) = &changes[1] else { panic!("{changes:?}") };
+    assert_eq!(workload.tiers[0].ingress[0].name, "new");
+}

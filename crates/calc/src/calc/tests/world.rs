@@ -394,6 +394,7 @@ impl Dice {
                 ("pcsa.kind", &["k"]),
                 ("app", &["a", "b"]),
                 ("zone", &["x"]),
+                ("projectcalico.org/namespace", &["red", "blue"]),
             ]),
         };
         Box::new(Resource::new("", &key.name, spec))
