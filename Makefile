@@ -9,6 +9,9 @@ BINARY    := $(TARGETDIR)/$(TARGET)/release/calico
 DATASTORE ?= embedded
 LOGS      := $(TARGETDIR)/logs
 
+# The CNI project's reference runtime, which judges our plugin; built where there is Go, kept outside the tree.
+CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
+
 # What building and testing need of Debian: a compiler for musl (SQLite), protoc (etcd's API), and the real parts
 # that nodes and tests run: BIRD, etcd, nginx, nftables, iproute2.
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
@@ -28,6 +31,9 @@ setup: ## Install missing Debian packages and the rustup target
 	  $$sudo apt-get update -qq; \
 	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+	@[ -x $(CNITOOL) ] || ! command -v go >/dev/null || { echo "… building cnitool"; \
+	  GOBIN=$(dir $(CNITOOL)) GOFLAGS=-modcacherw go install github.com/containernetworking/cni/cnitool@v1.3.0 || \
+	  echo "… no cnitool; its tests will be skipped"; }
 
 build: setup ## Build the binary (release) and print its size
 	cargo build --release --locked --package calico
@@ -47,9 +53,10 @@ clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Unit, property, contract and tidy tests
-	@mkdir -p $(LOGS)
-	cargo test --workspace --locked -- --show-output 2>&1 | tee $(LOGS)/unit.log | grep -vE '^(test .* ok$$|$$)' || \
-	  { grep -E '^(test .*FAILED|error|failures:)' $(LOGS)/unit.log; exit 1; }
+	@mkdir -p $(LOGS); echo "… unit and contract tests (log: $(LOGS)/unit.log)"
+	cargo test --workspace --locked --no-fail-fast -- --show-output >$(LOGS)/unit.log 2>&1 || { \
+	  grep -E '^(test .*FAILED|error|---- .* stdout|thread .*panicked)' -A4 $(LOGS)/unit.log; exit 1; }
+	@awk '/^test result/ {p += $$4; f += $$6} END {printf "unit: %d passed, %d failed\n", p, f}' $(LOGS)/unit.log
 
 tidy:
 	cargo run --quiet --package xtask -- tidy
@@ -57,7 +64,21 @@ tidy:
 lab-tests: build ## The demo on both datastores: real nodes, real packets
 	@mkdir -p $(LOGS)
 	for d in embedded etcd; do \
-	  $(BINARY) lab --dir /run/calico-lab-test demo --datastore $$d 2>&1 | tee $(LOGS)/lab-$$d.log; done
+	  $(BINARY) lab --dir /run/calico-lab-test demo --datastore $$d >$(LOGS)/lab-$$d.log 2>&1 || \
+	    { cat $(LOGS)/lab-$$d.log; exit 1; }; \
+	  tail -n 1 $(LOGS)/lab-$$d.log; done
+
+races: build ## Race the peer's figures: letter name figure unit peer ratio
+	cargo bench --quiet --locked -p calico-selector --bench label_index 2>/dev/null | grep -E '^E '
+	cargo bench --quiet --locked -p calico-calc --bench races 2>/dev/null | grep -E '^[AD] '
+	cargo run --quiet --release --locked -p calico-ipam --example assignments 2>/dev/null | grep -E '^L ' || true
+	for d in etcd embedded; do \
+	  $(BINARY) lab --dir /run/calico-lab-races up --nodes 2 --datastore $$d 2>/dev/null; \
+	  $(BINARY) lab --dir /run/calico-lab-races race cni || { $(BINARY) lab --dir /run/calico-lab-races down; exit 1; }; \
+	  if [ $$d = etcd ]; then for v in none agent bird; do \
+	    $(BINARY) lab --dir /run/calico-lab-races race restart --victim $$v 2>/dev/null || \
+	      { $(BINARY) lab --dir /run/calico-lab-races down; exit 1; }; done; fi; \
+	  $(BINARY) lab --dir /run/calico-lab-races down; done
 
 deny: ## Licences, sources and bans of dependencies
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --quiet --locked --target $$(rustc -vV | sed -n 's/host: //p')

@@ -11,14 +11,14 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::arguments::Arguments;
 use crate::context::{Context, unavailable};
-use crate::error::{CniError, Code};
+use crate::error::CniError;
 use crate::netconf::NetConf;
 use crate::{address, delegate};
 
 /// Collects endpoints, links and addresses; goes on after a failure and reports the first.
 pub async fn gc(context: &Context, conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
     context.check_ready().await?;
-    let valid = valid_containers(conf)?;
+    let Some(valid) = valid_containers(conf) else { return Ok(()) };
     let mut errors = Vec::new();
     for (endpoint, write) in stale_endpoints(context, conf, &valid).await? {
         errors.extend(remove(context, &endpoint, write).await.err());
@@ -35,15 +35,20 @@ pub async fn gc(context: &Context, conf: &NetConf, arguments: &Arguments) -> Res
 /// The IPAM plugin's GC: addresses alone.
 pub async fn gc_addresses(context: &Context, conf: &NetConf) -> Result<(), CniError> {
     context.check_ready().await?;
-    release_stale(context, conf, &valid_containers(conf)?).await
+    match valid_containers(conf) {
+        Some(valid) => release_stale(context, conf, &valid).await,
+        None => Ok(()),
+    }
 }
 
-fn valid_containers(conf: &NetConf) -> Result<BTreeSet<&str>, CniError> {
-    let Some(valid) = &conf.valid_attachments else {
-        let details = "cni.dev/valid-attachments is missing; nothing would be valid";
-        return Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details));
-    };
-    Ok(valid.iter().map(|a| a.container_id.as_str()).collect())
+/// The containers in use; `None` where the runtime did not say. The specification has it say so, yet `cnitool gc` does
+/// not: collecting nothing is then right for both, since its library deletes what it knows of by DEL.
+fn valid_containers(conf: &NetConf) -> Option<BTreeSet<&str>> {
+    let valid = conf.valid_attachments.as_ref();
+    if valid.is_none() {
+        tracing::warn!("GC without cni.dev/valid-attachments: nothing is collected");
+    }
+    Some(valid?.iter().map(|a| a.container_id.as_str()).collect())
 }
 
 /// Endpoints of this network on this node whose containers are not valid, and the writes that delete them.
