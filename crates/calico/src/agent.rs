@@ -120,7 +120,7 @@ fn spawn_signals(shutdown: CancellationToken) -> Result<()> {
 }
 
 /// Options of Felix's file and of the environment.
-fn read_local_settings() -> Result<Vec<Setting>> {
+pub fn read_local_settings() -> Result<Vec<Setting>> {
     let mut settings = environment_settings(std::env::vars());
     match std::fs::read_to_string(CONFIG_FILE) {
         Ok(text) => {

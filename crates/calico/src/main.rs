@@ -9,6 +9,7 @@
 )]
 
 mod agent;
+mod cleanup;
 mod dispatch;
 mod log;
 
@@ -29,6 +30,8 @@ calico: Project Calico for Linux, one binary in several roles
 usage: calico COMMAND
 
   node       run the agent of this node: policy, routes, BGP, CNI server
+  node cleanup
+             remove everything of ours from this node's kernel; the agent must not run
   ctl        read and change resources (also as `calicoctl`)
   lab        nodes in network namespaces on this machine
   version    print the version
@@ -51,7 +54,14 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
         Some("node") => {
             let json = std::env::var("CALICO_LOG_FORMAT").is_ok_and(|f| f == "json");
             log::start(std::env::var("CALICO_LOG").ok().as_deref(), json);
-            agent::main()
+            match arguments.get(2).and_then(|a| a.to_str()) {
+                None if arguments.len() == 2 => agent::main(),
+                Some("cleanup") if arguments.len() == 3 => cleanup::main(),
+                _ => {
+                    eprintln!("calico node: it takes no argument but `cleanup`\n\n{HELP}");
+                    ExitCode::from(2)
+                }
+            }
         }
         Some("lab") => calico_lab::main(arguments.into_iter().skip(1)),
         Some("version" | "--version") => {

@@ -10,11 +10,12 @@ use calico_api::felix_config::{Resolution, Setting};
 use calico_api::{Entry, Key, Kind, Selection, decode};
 use calico_calc::change::{Change, Workload, WorkloadId};
 use calico_calc::{Calc, Update};
-use calico_dataplane::tables::route::RouteOwnership;
-use calico_dataplane::{Desired, Kernel, KernelError, Report, WorkloadState, apply, resync};
+use calico_dataplane::{
+    Desired, Kernel, KernelError, Report, WorkloadState, apply, has_drifted, leftovers, resync,
+};
 use calico_linux::RealKernel;
 use calico_linux::monitor::{Event, Monitor, MonitorOptions};
-use calico_linux::netlink::NetlinkError;
+use calico_linux::netlink::{NetlinkError, Traffic};
 use calico_linux::sysctl::Sysctl;
 use calico_net::Family;
 use calico_rules::mark::MarkError;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Health;
 use crate::live::LiveEndpoints;
 use crate::metrics::Metrics;
-use crate::settings::{Settings, rules_config};
+use crate::settings::{Settings, dataplane_settings};
 use crate::status_files::StatusFiles;
 use crate::{mtu, reports};
 
@@ -133,8 +134,10 @@ struct Acting {
     files: StatusFiles,
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     policies: BTreeSet<calico_api::ResourceKey>,
-    /// Our own count of nf_tables transactions, to notice others'.
-    generation: u32,
+    /// What had gone out to nf_tables at the last turn.
+    sent: Traffic,
+    /// When to look for what another Calico left, once everything of ours stands.
+    leftovers_at: Option<Instant>,
     resync_at: Option<Instant>,
     slow_resync_at: Instant,
     retry: Option<(Instant, Duration)>,
@@ -233,24 +236,8 @@ impl Agent {
             tracing::warn!(%problem, "an option is wrong; its default is in force");
         }
         let config = &resolution.config;
-        let rules = rules_config(config)?;
-        let routes = RouteOwnership {
-            interface_prefixes: rules.interface_prefixes.iter().map(ToString::to_string).collect(),
-            device_protocol: u8::try_from(config.device_route_protocol).unwrap_or(3),
-            remove_external: config.remove_external_routes,
-        };
-        let settings = calico_dataplane::Settings {
-            rules,
-            device_route_protocol: routes.device_protocol,
-            routes,
-            device_route_source_v4: config.device_route_source_address,
-            device_route_source_v6: config.device_route_source_address_ipv6,
-            rp_filter: self
-                .options
-                .sysctl
-                .read("net/ipv4/conf/default/rp_filter")
-                .unwrap_or_else(|_| "1".to_owned()),
-        };
+        let rp_filter = self.options.sysctl.read("net/ipv4/conf/default/rp_filter");
+        let settings = dataplane_settings(config, rp_filter.unwrap_or_else(|_| "1".to_owned()))?;
         if config.ip_forwarding {
             self.write_forwarding(config.ipv6_support);
         }
@@ -262,6 +249,8 @@ impl Agent {
         let mut monitor = monitor;
         monitor.observe_links(&links);
         let mut desired = Desired::new(settings);
+        // What others do from here on is noticed.
+        block_in_place(|| has_drifted(&mut desired, &mut kernel))?;
         block_in_place(|| resync(&mut desired, &mut kernel))?;
         let files = StatusFiles::open(&config.endpoint_status_path_prefix).map_err(RunError::StatusFiles)?;
         if !config.reporting_interval.is_zero() {
@@ -275,12 +264,13 @@ impl Agent {
         }
         Ok(Acting {
             desired,
-            generation: block_in_place(|| kernel.read_generation())?,
+            sent: Traffic::default(),
             kernel,
             monitor: AsyncFd::new(monitor).map_err(RunError::Wait)?,
             files,
             workloads: BTreeMap::new(),
             policies: BTreeSet::new(),
+            leftovers_at: Some(Instant::now()),
             resync_at: None,
             slow_resync_at: Instant::now() + slow_resync(&resolution),
             resolution,
@@ -394,25 +384,32 @@ impl Agent {
                 Event::AddressChanged { device, address, present } => {
                     acting.desired.address_changed(&device, address, present);
                 }
+                // Our own changes are heard too: they are what is known already.
                 Event::RouteRemoved(route) => {
-                    // Our own removals are heard too; they are not wanted any more.
+                    if acting.desired.routes().contains_key(&route.key) {
+                        tracing::warn!(destination = %route.key.destination, "a route of ours is gone");
+                    }
+                    acting.desired.route_changed(route, false);
+                }
+                Event::RouteChanged(route) => {
+                    // A router may have a million routes of others, each of which is heard here. And the CNI plugin
+                    // makes an endpoint's routes just before the datastore tells of it: one that nobody wants yet
+                    // is left to the next resync.
                     if !acting.desired.routes().contains_key(&route.key) {
                         continue;
                     }
-                    tracing::warn!(destination = %route.key.destination, "a route of ours was removed; putting it back");
-                    acting.resync_at = Some(Instant::now());
+                    acting.desired.route_changed(route, true);
                 }
-                Event::RouteChanged(_) => continue,
                 Event::Lost => acting.resync_at = Some(Instant::now()),
             }
             acting.dirty = true;
         }
     }
 
-    /// Notices nf_tables transactions that are not ours: our tables may have been changed.
+    /// Notices that somebody may have changed our tables.
     fn look_for_others(&self, acting: &mut Acting) -> Result<(), RunError> {
-        let generation = block_in_place(|| acting.kernel.read_generation())?;
-        if generation != acting.generation && acting.resync_at.is_none() {
+        let drifted = block_in_place(|| has_drifted(&mut acting.desired, &mut acting.kernel))?;
+        if drifted && acting.resync_at.is_none() {
             acting.resync_at = Some(Instant::now() + FOREIGN_RESYNC);
         }
         Ok(())
@@ -422,7 +419,6 @@ impl Agent {
         acting.resync_at = None;
         acting.slow_resync_at = Instant::now() + slow_resync(&acting.resolution);
         block_in_place(|| resync(&mut acting.desired, &mut acting.kernel))?;
-        acting.generation = block_in_place(|| acting.kernel.read_generation())?;
         acting.dirty = true;
         Ok(())
     }
@@ -448,7 +444,8 @@ impl Agent {
         let began = Instant::now();
         let report = block_in_place(|| apply(&mut acting.desired, &mut acting.kernel));
         self.metrics.note_apply(began.elapsed(), &report);
-        acting.generation = acting.generation.wrapping_add(u32::try_from(report.transactions).unwrap_or(0));
+        let (sent, _) = acting.kernel.traffic();
+        self.metrics.note_traffic(std::mem::replace(&mut acting.sent, sent), sent);
         self.log_report(acting, &report, began.elapsed());
         self.show_states(acting, &report.workloads);
         self.report_states(acting, &report.workloads, gone).await;
@@ -456,6 +453,7 @@ impl Agent {
         if report.complete {
             acting.retry = None;
             acting.first = false;
+            remove_leftovers(acting, &report);
         } else {
             // What one bad object costs is its own: the rest is in force, so the node is ready.
             acting.first = acting.first && report.transactions == 0 && report.routes == 0;
@@ -545,6 +543,19 @@ impl Agent {
         self.metrics.nft_sets.set(number(counts.sets));
         self.metrics.routes.set(number(acting.desired.routes().len()));
     }
+}
+
+/// What another Calico left goes when everything of ours stands; what cannot be removed is tried again with the next
+/// slow resync.
+fn remove_leftovers(acting: &mut Acting, report: &Report) {
+    if acting.leftovers_at.is_none_or(|at| at > Instant::now()) {
+        return;
+    }
+    let problems = block_in_place(|| leftovers::remove(&mut acting.kernel, report));
+    for problem in &problems {
+        tracing::warn!(object = problem.object, reason = problem.reason, "another Calico's stays");
+    }
+    acting.leftovers_at = (!problems.is_empty()).then_some(acting.slow_resync_at);
 }
 
 /// Keeps what status and metrics need of the changes; the endpoints that went.

@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_methods, reason = "a role: it reads the clock, files and the kernel")]
 
 pub mod agent;
+pub mod cleanup;
 pub mod health;
 pub mod live;
 pub mod metrics;
@@ -23,5 +24,6 @@ pub mod settings;
 pub mod status_files;
 
 pub use agent::{Agent, Exit, Options, RunError};
+pub use cleanup::{CleanupError, Outcome, cleanup};
 pub use health::Health;
 pub use live::LiveEndpoints;

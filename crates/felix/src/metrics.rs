@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use calico_linux::netlink::Traffic;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -26,6 +27,14 @@ pub struct Metrics {
     pub failures: Counter,
     /// nf_tables transactions.
     pub nft_calls: Counter,
+    /// nf_tables operations that these did.
+    pub nft_operations: Counter,
+    /// Messages sent to nf_tables, reads included.
+    pub nft_messages: Counter,
+    /// Their bytes.
+    pub nft_bytes: Counter,
+    /// Routes changed.
+    pub route_changes: Counter,
     /// nf_tables chains of ours.
     pub nft_chains: Gauge,
     /// nf_tables rules of ours.
@@ -51,6 +60,10 @@ impl Metrics {
             apply_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 18)),
             failures: Counter::default(),
             nft_calls: Counter::default(),
+            nft_operations: Counter::default(),
+            nft_messages: Counter::default(),
+            nft_bytes: Counter::default(),
+            route_changes: Counter::default(),
             nft_chains: Gauge::default(),
             nft_rules: Gauge::default(),
             nft_sets: Gauge::default(),
@@ -90,6 +103,14 @@ impl Metrics {
             m.failures,
         );
         registry.register("felix_nft_calls", "Transactions sent to nf_tables", m.nft_calls);
+        registry.register(
+            "felix_nft_operations",
+            "Operations of the transactions sent to nf_tables",
+            m.nft_operations,
+        );
+        registry.register("felix_nft_messages", "Messages sent to nf_tables, reads included", m.nft_messages);
+        registry.register("felix_nft_bytes", "Bytes sent to nf_tables, reads included", m.nft_bytes);
+        registry.register("felix_route_table_changes", "Routes added, changed or removed", m.route_changes);
         registry.register("felix_nft_chains", "Chains in our tables", m.nft_chains);
         registry.register("felix_nft_rules", "Rules in our tables", m.nft_rules);
         registry.register("felix_nft_sets", "Sets in our tables", m.nft_sets);
@@ -102,10 +123,18 @@ impl Metrics {
         metrics
     }
 
+    /// Notes what went out to nf_tables since `before`.
+    pub fn note_traffic(&self, before: Traffic, now: Traffic) {
+        self.nft_messages.inc_by(now.messages.saturating_sub(before.messages));
+        self.nft_bytes.inc_by(now.bytes.saturating_sub(before.bytes));
+    }
+
     /// Notes one apply.
     pub fn note_apply(&self, took: Duration, report: &calico_dataplane::Report) {
         self.apply_seconds.observe(took.as_secs_f64());
         self.nft_calls.inc_by(report.transactions as u64);
+        self.nft_operations.inc_by(report.nft_ops as u64);
+        self.route_changes.inc_by(report.routes as u64);
         self.problems.set(i64::try_from(report.problems.len()).unwrap_or(i64::MAX));
         if !report.complete {
             self.failures.inc();

@@ -7,6 +7,7 @@ use calico_api::felix_config::resource::settings as felix_settings;
 use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
 use calico_api::meta::Labels;
 use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, decode};
+use calico_dataplane::tables::route::{PROTOCOL_BOOT, RouteOwnership};
 use calico_rules::config::{AllowAction, Config, EndpointToHost, Failsafe};
 use calico_rules::{MarkBits, mark::MarkError};
 use smol_str::SmolStr;
@@ -99,6 +100,27 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
         nat_spares_hosts: config.nat_outgoing_exclusions == "IPPoolsAndHostIPs",
         service_loop_reject: config.service_loop_prevention == "Reject",
         ..Config::default()
+    })
+}
+
+/// What the options mean to the dataplane. `rp_filter` is the host's `net.ipv4.conf.default.rp_filter`.
+pub fn dataplane_settings(
+    config: &FelixConfig,
+    rp_filter: String,
+) -> Result<calico_dataplane::Settings, MarkError> {
+    let rules = rules_config(config)?;
+    let routes = RouteOwnership {
+        interface_prefixes: rules.interface_prefixes.iter().map(ToString::to_string).collect(),
+        device_protocol: u8::try_from(config.device_route_protocol).unwrap_or(PROTOCOL_BOOT),
+        remove_external: config.remove_external_routes,
+    };
+    Ok(calico_dataplane::Settings {
+        rules,
+        device_route_protocol: routes.device_protocol,
+        routes,
+        device_route_source_v4: config.device_route_source_address,
+        device_route_source_v6: config.device_route_source_address_ipv6,
+        rp_filter,
     })
 }
 

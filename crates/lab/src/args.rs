@@ -82,6 +82,9 @@ pub struct UpArgs {
     /// Do not wait until every node is ready.
     #[arg(long)]
     pub no_wait: bool,
+    /// A shell command that every node runs before its agent: what is on a machine before Calico comes.
+    #[arg(long, hide = true)]
+    pub before: Option<String>,
 }
 
 /// How to run the demo.

@@ -50,7 +50,7 @@ fn build_or_remove(lab: &mut Lab, args: &UpArgs) -> Result<()> {
     }
     for number in 1..=args.nodes {
         step(&format!("node{number}"));
-        let node = node::spawn(lab, number)?;
+        let node = node::spawn(lab, number, args.before.as_deref())?;
         lab.nodes.push(node);
         lab.save()?;
     }

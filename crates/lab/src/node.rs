@@ -12,8 +12,8 @@ use crate::process::output;
 use crate::state::{Lab, Node};
 use crate::wait::until;
 
-/// Starts node `number` and wires it to the fabric.
-pub fn spawn(lab: &Lab, number: u8) -> Result<Node> {
+/// Starts node `number`, wires it to the fabric, and lets it run the shell command `before` before its agent.
+pub fn spawn(lab: &Lab, number: u8, before: Option<&str>) -> Result<Node> {
     let name = format!("node{number}");
     let dir = lab.node_dir(&name);
     for sub in ["lib", "log", "etc", "cni"] {
@@ -46,6 +46,11 @@ pub fn spawn(lab: &Lab, number: u8) -> Result<Node> {
         bail!("{name} does not start; see {}", dir.join("log/init.log").display());
     }
     wire(lab, &node, number)?;
+    if let Some(script) = before {
+        let mut command = Command::new("sh");
+        namespace::Namespaces::of_node(pid)?.enter(&mut command);
+        output(command.args(["-ec", script])).with_context(|| format!("before {name}'s agent"))?;
+    }
     // The agent starts when its uplink has addresses, as on a machine that boots.
     std::fs::write(dir.join("wired"), "")?;
     Ok(node)

@@ -34,6 +34,8 @@ pub mod command {
     pub const ROUTES: &str = "show route\n";
     /// Reads the configuration file again and applies the difference; see [`super::Reply::is_error`].
     pub const CONFIGURE: &str = "configure\n";
+    /// Ends the daemon in order.
+    pub const DOWN: &str = "down\n";
 }
 
 /// The longest line that is kept; BIRD's own stay far below. A longer one is cut, not refused.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod retirement;
 
 use config::{ConfigError, install, reconfigure};
 use daemon::{Daemon, Paths};

@@ -1,0 +1,42 @@
+//! `calico node cleanup`: takes everything of ours off a node that leaves, and says what it took.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use calico_linux::sysctl::Sysctl;
+use calico_node::bird::daemon::Paths;
+use calico_node::bird::retirement::retire;
+
+use crate::agent::read_local_settings;
+
+/// Cleans up; fails if anything of ours is left.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("calico node cleanup: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let local = read_local_settings()?;
+    let outcome = calico_felix::cleanup(local, Sysctl::default()).context("nothing is removed")?;
+    for what in &outcome.removed {
+        println!("removed {what}");
+    }
+    for problem in &outcome.problems {
+        eprintln!("stays: {}: {}", problem.object, problem.reason);
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let bird = runtime.block_on(retire(&Paths::default())).context("BIRD");
+    match &bird {
+        Ok(Some(pid)) => println!("removed BIRD, process {pid}, with its routes"),
+        Ok(None) => {}
+        Err(error) => eprintln!("stays: {error:#}"),
+    }
+    Ok(outcome.problems.is_empty() && bird.is_ok())
+}
