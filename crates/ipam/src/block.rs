@@ -108,12 +108,17 @@ fn is_rested(since: UnixTime, now: UnixTime, cooldown_secs: u32) -> bool {
     since.secs() + u64::from(cooldown_secs) <= now.secs()
 }
 
-/// The free ordinals that are not reserved, in the order in which they will be assigned.
+/// The free ordinals that are not reserved, in the order in which they will be assigned. One that a damaged block lists
+/// as free although it is in use, or lies beyond the block, is not.
 pub fn free<'a>(block: &'a IpamBlock, reserved: &'a [Cidr]) -> impl Iterator<Item = Ordinal> + 'a {
     block.unallocated.iter().copied().filter(move |n| match address(block, *n) {
-        Some(addr) => !reserved.iter().any(|r| r.contains(addr)),
+        Some(addr) => is_vacant(block, *n) && !reserved.iter().any(|r| r.contains(addr)),
         None => false,
     })
+}
+
+fn is_vacant(block: &IpamBlock, ordinal: Ordinal) -> bool {
+    block.allocations.get(usize::from(ordinal)).is_some_and(Option::is_none)
 }
 
 /// Whether an unreserved address could be assigned once rested ones are collected. Spares the copy of full blocks.
@@ -218,6 +223,9 @@ pub fn assign_ordinal(
     attributes: &Labels,
 ) -> bool {
     let Some(place) = block.unallocated.iter().position(|n| *n == ordinal) else { return false };
+    if !is_vacant(block, ordinal) {
+        return false;
+    }
     block.unallocated.remove(place);
     occupy(block, ordinal, handle, attributes);
     true

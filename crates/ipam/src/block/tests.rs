@@ -102,3 +102,15 @@ fn calico_block_comes_back() {
     }
     assert!(blocks > 0);
 }
+
+#[test]
+fn a_damaged_list_of_free_ordinals_assigns_nothing_wrong() {
+    let mut b = block();
+    take(&mut b, 1, "a");
+    b.unallocated = vec![0, 7, 2];
+    assert!(!super::assign_ordinal(&mut b, 0, &"b".into(), &Labels::new()), "it is a's");
+    assert!(!super::assign_ordinal(&mut b, 7, &"b".into(), &Labels::new()), "there is no such ordinal");
+    assert_eq!(take(&mut b, 3, "b"), ["10.0.0.2"]);
+    b.allocations.clear();
+    assert_eq!(free(&b, &[]).count(), 0);
+}
