@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use crate::codec::DecodeError;
+use crate::codec::{DecodeError, without_nulls};
+use crate::ipam_configuration::IPAMConfigurationSpec;
 use crate::key::AffinityOwner;
 use crate::meta::Labels;
 use crate::record::Entry;
@@ -40,10 +41,13 @@ pub struct IpamBlock {
     #[serde(rename = "affinity_claim_time", default, skip_serializing_if = "Option::is_none")]
     pub affinity_claim_time: Option<SmolStr>,
     /// By ordinal: the index into `attributes` of an assigned address, or none.
+    #[serde(default)]
     pub allocations: Vec<Option<usize>>,
     /// Free ordinals: taken from the front, given back at the end.
+    #[serde(default)]
     pub unallocated: Vec<Ordinal>,
     /// Who has the addresses.
+    #[serde(default)]
     pub attributes: Vec<AllocationAttribute>,
     /// Counts writes.
     #[serde(rename = "sequenceNumber", default)]
@@ -186,6 +190,27 @@ impl Default for IpamConfig {
     }
 }
 
+impl IpamConfig {
+    /// These settings with all that a resource says of them. What the resource does not know stays.
+    pub fn with_spec(self, spec: &IPAMConfigurationSpec) -> IpamConfig {
+        let IPAMConfigurationSpec {
+            strict_affinity,
+            max_blocks_per_host,
+            auto_allocate_blocks,
+            kube_virt_vm_address_persistence,
+            ip_cooldown_seconds,
+        } = spec;
+        IpamConfig {
+            strict_affinity: *strict_affinity,
+            auto_allocate_blocks: *auto_allocate_blocks,
+            max_blocks_per_host: *max_blocks_per_host,
+            kube_virt_vm_address_persistence: kube_virt_vm_address_persistence.clone(),
+            ip_cooldown_seconds: ip_cooldown_seconds.unwrap_or(0),
+            other: self.other,
+        }
+    }
+}
+
 fn is_zero(n: &u32) -> bool {
     *n == 0
 }
@@ -202,13 +227,26 @@ impl<'de> Deserialize<'de> for AffinityOwner {
     }
 }
 
-/// Reads a record. An empty value reads as `{}` (markers of old writers).
+/// Reads a record. An empty value reads as `{}` (markers of old writers); a null field is an absent one, since Go
+/// writes its empty lists and maps so.
+///
+/// # Errors
+/// When the value is not of the record's shape.
 pub fn decode_record<R: Record>(entry: &Entry) -> Result<R, DecodeError> {
     let bytes: &[u8] = if entry.value.is_empty() { b"{}" } else { &entry.value };
-    serde_json::from_slice(bytes).map_err(|source| DecodeError::new(&entry.key, &source))
+    serde_json::from_slice(bytes)
+        .or_else(|first| {
+            // Nulls are rare; only then is the slow way through a JSON value taken.
+            let value: Value = serde_json::from_slice(bytes)?;
+            serde_json::from_value(without_nulls(value)).map_err(|_| first)
+        })
+        .map_err(|source| DecodeError::new(&entry.key, &source))
 }
 
 /// Writes a record as it is stored.
 pub fn encode_record<R: Record>(record: &R) -> Bytes {
     Bytes::from(serde_json::to_vec(record).expect("records have only string keys and plain values"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! IPAMConfiguration: IPAM's settings as a resource, named `default` (spec 1 §1.5).
+//!
+//! IPAM itself reads another record, [`IpamConfig`]; whoever writes one writes the other in the same commit.
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::ipam::IpamConfig;
 use crate::key::Kind;
 use crate::meta::{NoStatus, Resource, Spec};
 
@@ -35,6 +38,27 @@ impl Default for IPAMConfigurationSpec {
             auto_allocate_blocks: true,
             kube_virt_vm_address_persistence: None,
             ip_cooldown_seconds: None,
+        }
+    }
+}
+
+/// The settings that IPAM reads, in the form of the resource. [`IpamConfig::with_spec`] is the way back.
+impl From<&IpamConfig> for IPAMConfigurationSpec {
+    fn from(config: &IpamConfig) -> IPAMConfigurationSpec {
+        let IpamConfig {
+            strict_affinity,
+            auto_allocate_blocks,
+            max_blocks_per_host,
+            kube_virt_vm_address_persistence,
+            ip_cooldown_seconds,
+            other: _,
+        } = config;
+        IPAMConfigurationSpec {
+            strict_affinity: *strict_affinity,
+            max_blocks_per_host: *max_blocks_per_host,
+            auto_allocate_blocks: *auto_allocate_blocks,
+            kube_virt_vm_address_persistence: kube_virt_vm_address_persistence.clone(),
+            ip_cooldown_seconds: (*ip_cooldown_seconds > 0).then_some(*ip_cooldown_seconds),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod guard;
+mod ipam_settings;
 mod write;
 
 use std::sync::Arc;
@@ -40,6 +41,12 @@ pub(crate) enum ResourceError {
     /// It has changed since it was read.
     #[error("update conflict: {0}: it has changed since revision {1} was read; get it again")]
     Conflict(calico_api::ResourceKey, SmolStr),
+    /// What is written beside it kept changing meanwhile.
+    #[error("update conflict: {0}: others are changing what belongs to it; try again")]
+    Contended(calico_api::ResourceKey),
+    /// IPAM's settings would contradict themselves.
+    #[error(transparent)]
+    Settings(#[from] calico_ipam::ConfigError),
     /// It breaks rules.
     #[error("{}", list(.0))]
     Invalid(Vec<calico_api::ValidationError>),

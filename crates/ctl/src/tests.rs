@@ -88,6 +88,14 @@ impl Bench {
         assert_eq!(outcome.result, Ok(()), "{outcome:?}");
     }
 
+    /// What is stored under a key.
+    fn stored(&self, key: &str) -> Option<String> {
+        let store = calico_store::EmbeddedStore::open(self.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let entry = runtime.block_on(store.get(&Key::parse(key).unwrap())).unwrap();
+        entry.map(|e| String::from_utf8(e.value.to_vec()).unwrap())
+    }
+
     /// Stores entries as they are.
     fn load(&self, entries: &[(String, String)]) {
         let store = calico_store::EmbeddedStore::open(self.path()).unwrap();
@@ -353,6 +361,38 @@ fn ipam_is_shown_checked_released_and_configured() {
         "spec:\n  cidr: 10.244.119.0/26\n  deleted: false\n  node: host1\n  state: confirmed\n  type: host\n";
     assert!(affinity.ends_with(spec), "{affinity}");
     assert!(bench.output("ipam show --show-borrowed").contains("BORROWING-NODE"));
+}
+
+#[test]
+fn both_places_of_ipams_settings_say_the_same() {
+    let bench = Bench::new();
+    let record = || bench.stored("/calico/ipam/v2/config");
+    bench.output("ipam configure --strictaffinity true --max-blocks-per-host 3");
+    let both = r#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":3}"#;
+    assert_eq!(record().as_deref(), Some(both));
+    let wide = bench.output("get ipamconfig -o wide");
+    assert!(wide.contains("default   true             true                 3 "), "{wide}");
+    bench.output("ipam configure --ip-cooldown-seconds 9");
+    assert!(bench.output("get ipamconfig default -o yaml").contains("ipCooldownSeconds: 9\n"));
+    assert!(bench.failure("ipam configure --strictaffinity false", "").contains("maxBlocksPerHost"));
+
+    bench.load(&[(
+        "/calico/ipam/v2/config".to_owned(),
+        r#"{"strict_affinity":true,"auto_allocate_blocks":true,"fromTheFuture":1}"#.to_owned(),
+    )]);
+    let settings = "{apiVersion: projectcalico.org/v3, kind: IPAMConfiguration, metadata: {name: default},
+                     spec: {strictAffinity: false, autoAllocateBlocks: true, ipCooldownSeconds: 4}}";
+    bench.apply(settings);
+    let applied = r#"{"auto_allocate_blocks":true,"ipCooldownSeconds":4,"fromTheFuture":1}"#;
+    assert_eq!(record().as_deref(), Some(applied), "IPAM follows the resource");
+    bench.output(r#"patch ipamconfig default -p {"spec":{"strictAffinity":true}}"#);
+    assert!(bench.output("ipam show --show-configuration").contains("| StrictAffinity     | true  |"));
+    let contradiction = settings.replace("autoAllocateBlocks: true", "autoAllocateBlocks: false");
+    assert!(bench.failure("apply -f -", &contradiction).contains("spec.autoAllocateBlocks"));
+    bench.output("delete ipamconfig default");
+    assert_eq!(record(), None, "the defaults hold again");
+    bench.apply(settings);
+    assert!(record().is_some());
 }
 
 #[test]

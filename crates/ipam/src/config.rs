@@ -1,10 +1,8 @@
 //! IPAM's settings: what combinations make sense, and changing them (spec 5 §2.4). Reading never writes.
+//!
+//! The settings are also an IPAMConfiguration; a writer stores both forms in one commit.
 
-use calico_api::{Expect, IpamConfig, Key, Write, encode_record};
-use std::sync::Arc;
-
-use crate::known::{Known, Record};
-use crate::machine::{Act, Change, Contended, Decision, Halt, Operation};
+use calico_api::IpamConfig;
 
 /// The longest rest of a released address, seconds.
 pub const MAX_COOLDOWN_SECS: u32 = 1200;
@@ -26,17 +24,6 @@ pub enum ConfigError {
     /// Out of range.
     #[error("ipCooldownSeconds must be at most {MAX_COOLDOWN_SECS}")]
     Cooldown,
-}
-
-/// Why the settings were not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetConfigError {
-    /// They contradict themselves.
-    #[error(transparent)]
-    Invalid(#[from] ConfigError),
-    /// Too many conflicts.
-    #[error(transparent)]
-    Contended(#[from] Contended),
 }
 
 /// Whether settings make sense.
@@ -67,31 +54,14 @@ pub struct ConfigEdit {
     pub ip_cooldown_secs: Option<u32>,
 }
 
-/// Changes the settings. The outcome is what holds then.
-#[derive(Clone, Debug)]
-pub struct SetConfig {
-    edit: ConfigEdit,
-}
-
-impl SetConfig {
-    /// The operation.
-    pub fn new(edit: ConfigEdit) -> SetConfig {
-        SetConfig { edit }
-    }
-}
-
-impl Operation for SetConfig {
-    type Outcome = IpamConfig;
-    type Error = SetConfigError;
-
-    fn decide(&mut self, known: &Known) -> Decision<IpamConfig, SetConfigError> {
-        known.require([Key::IpamConfig], [])?;
-        if known.has_hints() {
-            return Err(Halt::Refresh);
-        }
-        let old = known.config();
+impl ConfigEdit {
+    /// The settings after the edit.
+    ///
+    /// # Errors
+    /// When they contradict themselves.
+    pub fn apply(self, old: &IpamConfig) -> Result<IpamConfig, ConfigError> {
         let ConfigEdit { strict_affinity, auto_allocate_blocks, max_blocks_per_host, ip_cooldown_secs } =
-            self.edit;
+            self;
         let new = IpamConfig {
             strict_affinity: strict_affinity.unwrap_or(old.strict_affinity),
             auto_allocate_blocks: auto_allocate_blocks.unwrap_or(old.auto_allocate_blocks),
@@ -99,12 +69,23 @@ impl Operation for SetConfig {
             ip_cooldown_seconds: ip_cooldown_secs.unwrap_or(old.ip_cooldown_seconds),
             ..old.clone()
         };
-        check(&new).map_err(|e| Halt::Fail(e.into()))?;
-        if new == old {
-            return Ok(Act::Done(new));
-        }
-        let expect = known.record(&Key::IpamConfig).map_or(Expect::Absent, |(_, r)| Expect::At(r.clone()));
-        let write = Write::Put { key: Key::IpamConfig, value: encode_record(&new), expect, ttl_secs: None };
-        Ok(Act::Commit(vec![Change { write, record: Some(Arc::new(Record::Config(new))) }]))
+        check(&new).map(|()| new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_keeps_the_rest_and_refuses_contradictions() {
+        let old = IpamConfig::default();
+        let limit = ConfigEdit { max_blocks_per_host: Some(3), ..ConfigEdit::default() };
+        assert_eq!(limit.apply(&old), Err(ConfigError::LimitWithoutStrict));
+        let both = ConfigEdit { strict_affinity: Some(true), ..limit };
+        let new = both.apply(&old).unwrap();
+        assert_eq!((new.max_blocks_per_host, new.strict_affinity, new.auto_allocate_blocks), (3, true, true));
+        let nothing = ConfigEdit { auto_allocate_blocks: Some(false), ..ConfigEdit::default() };
+        assert_eq!(nothing.apply(&old), Err(ConfigError::Nothing));
     }
 }

@@ -36,7 +36,7 @@ pub use assign::{
 };
 pub use claims::{ClaimAffinity, ClaimError, Claims, MAX_CLAIMS, ReleaseAffinities, Scope};
 pub use collect::Collect;
-pub use config::{ConfigEdit, ConfigError, SetConfig, SetConfigError};
+pub use config::{ConfigEdit, ConfigError};
 pub use known::{Held, Known, Need, Problem, Record};
 pub use lookup::{AddressesOf, Assignment, AssignmentOf, Survey};
 pub use machine::{

@@ -19,9 +19,9 @@ pub struct BlockUsage {
     pub owner: Option<String>,
     /// Addresses.
     pub capacity: u128,
-    /// Assigned, or resting after release.
+    /// Assigned.
     pub in_use: u128,
-    /// Reserved and not in use.
+    /// Reserved, or resting after release, and not in use.
     pub reserved: u128,
     /// What can be assigned.
     pub available: u128,
@@ -55,8 +55,9 @@ pub fn report(known: &Known) -> Vec<PoolUsage> {
         .flat_map(|family| known.blocks(family))
         .filter_map(|(_, held)| held)
         .map(|(b, _)| {
-            let in_use =
-                (0..b.allocations.len()).filter(|n| block::slot(b, *n as u16) != Slot::Free).count() as u128;
+            let in_use = (0..b.allocations.len())
+                .filter(|n| matches!(block::slot(b, *n as u16), Slot::Used(_)))
+                .count() as u128;
             let available = block::free(b, &reserved).count() as u128;
             BlockUsage {
                 cidr: b.cidr,

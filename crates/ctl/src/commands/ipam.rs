@@ -4,7 +4,7 @@ mod check;
 mod show;
 
 use anyhow::{Context as _, bail};
-use calico_ipam::{ConfigEdit, ReleaseAddresses, SetConfig, Target};
+use calico_ipam::{ConfigEdit, ReleaseAddresses, Target};
 
 use crate::Context;
 use crate::args::{IpamCommand, IpamConfigureArgs};
@@ -51,8 +51,7 @@ async fn configure(
         max_blocks_per_host: *max_blocks_per_host,
         ip_cooldown_secs: *ip_cooldown_seconds,
     };
-    let (config, _) =
-        drive(&*resources.store, SetConfig::new(edit)).await.context("failed to configure IPAM")?;
+    let config = resources.configure_ipam(edit).await.context("failed to configure IPAM")?;
     if strictaffinity.is_some() {
         context.say(format_args!("Successfully set StrictAffinity to: {}", config.strict_affinity))?;
     }

@@ -18,7 +18,7 @@ fn refuse(verb: &'static str, key: ResourceKey, reason: impl Into<String>) -> Re
     ResourceError::NotSupported { verb, key, reason: reason.into() }
 }
 
-fn invalid(field: &str, value: impl ToString, reason: impl Into<String>) -> ResourceError {
+pub(super) fn invalid(field: &str, value: impl ToString, reason: impl Into<String>) -> ResourceError {
     ResourceError::Invalid(vec![ValidationError {
         field: field.to_owned(),
         value: value.to_string(),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use calico_api::{AnyResource, Expect, Key, Kind, Write, defaults, validate, validate_update};
+use calico_api::{AnyResource, Key, Kind, Write, defaults, validate, validate_update};
 use calico_store::CommitError;
 use smol_str::SmolStr;
 
-use super::{ResourceError, Resources};
+use super::{ResourceError, Resources, ipam_settings};
+use crate::ipam::wait_for_others;
 
 /// How often an update is tried that somebody else's write came before.
 const UPDATE_TRIES: u32 = 5;
@@ -35,16 +36,27 @@ impl Resources {
             .creation_timestamp
             .get_or_insert_with(|| SmolStr::from(crate::ipam::now().rfc3339()));
         let key = resource.key();
-        let write = Write::create(Key::Resource(key.clone()), resource.encode());
-        match self.store.commit(&[write]).await {
-            Ok(committed) => {
-                if let Some(revision) = committed.revisions.into_iter().next() {
-                    resource.metadata.resource_version = revision.0;
+        let mut conflicts = 0;
+        loop {
+            let mut writes = vec![Write::create(Key::Resource(key.clone()), resource.encode())];
+            writes.extend(self.companions(&resource).await?);
+            match self.store.commit(&writes).await {
+                Ok(committed) => {
+                    if let Some(revision) = committed.revisions.into_iter().next() {
+                        resource.metadata.resource_version = revision.0;
+                    }
+                    return Ok(resource);
                 }
-                Ok(resource)
+                Err(CommitError::Conflict { index: 0, .. }) => {
+                    return Err(ResourceError::AlreadyExists(key));
+                }
+                Err(CommitError::Conflict { .. }) if conflicts < ipam_settings::TRIES => {
+                    conflicts += 1;
+                    wait_for_others(conflicts).await;
+                }
+                Err(CommitError::Conflict { .. }) => return Err(ResourceError::Contended(key)),
+                Err(error) => return Err(error.into()),
             }
-            Err(CommitError::Conflict { .. }) => Err(ResourceError::AlreadyExists(key)),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -59,6 +71,9 @@ impl Resources {
             match self.try_update(resource.clone(), &wanted).await {
                 Err(ResourceError::Conflict(..)) if wanted.is_empty() && tries < UPDATE_TRIES => {
                     tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(ResourceError::Contended(_)) if tries < ipam_settings::TRIES => {
+                    wait_for_others(tries).await;
                 }
                 result => return result,
             }
@@ -92,14 +107,16 @@ impl Resources {
         }
         self.check_references(&resource, false).await?;
         let value = resource.merge_into(&entry)?;
-        let write = Write::update(Key::Resource(key.clone()), value, entry.revision.clone());
-        match self.store.commit(&[write]).await {
+        let mut writes = vec![Write::update(Key::Resource(key.clone()), value, entry.revision.clone())];
+        writes.extend(self.companions(&resource).await?);
+        match self.store.commit(&writes).await {
             Ok(committed) => {
                 if let Some(revision) = committed.revisions.into_iter().next() {
                     resource.metadata.resource_version = revision.0;
                 }
                 Ok(resource)
             }
+            Err(CommitError::Conflict { index: 1.., .. }) => Err(ResourceError::Contended(key)),
             Err(CommitError::Conflict { current: None, .. }) => Err(ResourceError::DoesNotExist(key)),
             Err(CommitError::Conflict { .. }) => Err(ResourceError::Conflict(key, entry.revision.0)),
             Err(error) => Err(error.into()),
@@ -128,10 +145,11 @@ impl Resources {
         let Some(entry) = self.entry(kind, namespace, name).await? else {
             return Err(ResourceError::DoesNotExist(key));
         };
-        let write =
-            Write::Delete { key: Key::Resource(key.clone()), expect: Expect::At(entry.revision.clone()) };
-        match self.store.commit(&[write]).await {
+        let mut writes = vec![Write::delete(Key::Resource(key.clone()), entry.revision.clone())];
+        writes.extend(self.companion_deletions(&key).await?);
+        match self.store.commit(&writes).await {
             Ok(_) => Ok(()),
+            Err(CommitError::Conflict { index: 1.., .. }) => Err(ResourceError::Contended(key)),
             Err(CommitError::Conflict { current: None, .. }) => Err(ResourceError::DoesNotExist(key)),
             Err(CommitError::Conflict { .. }) => Err(ResourceError::Conflict(key, entry.revision.0)),
             Err(error) => Err(error.into()),

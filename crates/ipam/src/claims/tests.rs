@@ -5,7 +5,6 @@ use calico_api::{AffinityOwner, Key, Kind};
 use super::{ClaimAffinity, ClaimError, ReleaseAffinities, Scope};
 use crate::assign::{Assign, AssignRequest};
 use crate::check::check;
-use crate::config::{ConfigEdit, ConfigError, SetConfig, SetConfigError};
 use crate::memory::MemoryStore;
 use crate::time::UnixTime;
 
@@ -56,18 +55,4 @@ fn a_range_is_claimed_and_given_up() {
     assert_eq!(freed.done.len(), 2);
     let report = check(&store.known(), None);
     assert!(report.leftovers.is_empty() && report.faults.is_empty(), "{report:?}");
-}
-
-#[test]
-fn settings_are_changed_together_or_not() {
-    let mut store = store();
-    let limit = ConfigEdit { max_blocks_per_host: Some(3), ..ConfigEdit::default() };
-    assert_eq!(
-        store.run(SetConfig::new(limit)),
-        Err(SetConfigError::Invalid(ConfigError::LimitWithoutStrict))
-    );
-    let both = ConfigEdit { strict_affinity: Some(true), ..limit };
-    assert_eq!(store.run(SetConfig::new(both)).unwrap().max_blocks_per_host, 3);
-    let value = store.get(&Key::IpamConfig).unwrap().value;
-    assert_eq!(&value[..], br#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":3}"#);
 }
