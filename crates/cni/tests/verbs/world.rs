@@ -258,6 +258,8 @@ pub fn conf() -> Value {
         "cniVersion": "1.1.0",
         "name": NETWORK,
         "type": "calico",
+        // Said, so that no agent's file on this machine matters.
+        "mtu": 1500,
         "ipam": {"type": "calico-ipam", "assign_ipv6": "true"},
     })
 }
