@@ -29,7 +29,7 @@ pub struct Global {
     pub context: Option<String>,
     #[arg(short = 'l', long, global = true, hide = true, help = "Accepted for Calico's sake")]
     pub log_level: Option<String>,
-    #[arg(long, global = true, hide = true, help = "Accepted for Calico's sake: versions are not compared")]
+    #[arg(long, global = true, help = "Work on a cluster of another version than this program's")]
     pub allow_version_mismatch: bool,
 }
 

@@ -50,8 +50,13 @@ pub(crate) async fn run(cli: Cli, context: &mut Context) -> anyhow::Result<()> {
     }
 }
 
+/// Opens the datastore, of a cluster of this version unless the command line allows others.
 async fn open(global: &Global, context: &Context) -> anyhow::Result<Resources> {
-    Ok(Resources { store: config::connect(global, context).await? })
+    let resources = Resources { store: config::connect(global, context).await? };
+    if !global.allow_version_mismatch {
+        version::check(&resources).await?;
+    }
+    Ok(resources)
 }
 
 /// The kind of a word on the command line.

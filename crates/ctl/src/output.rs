@@ -26,6 +26,9 @@ pub(crate) enum Format {
     Custom(Vec<String>),
 }
 
+/// What `-o` may say, for errors.
+const FORMATS: &str = "ps, wide, yaml, json or custom-columns=NAME,…";
+
 impl Format {
     /// Reads `-o`.
     ///
@@ -38,16 +41,16 @@ impl Format {
                 "wide" => Format::Wide,
                 "yaml" | "yml" => Format::Yaml,
                 "json" => Format::Json,
-                _ => {
-                    bail!("unrecognized output format '{text}': use ps, wide, yaml, json or custom-columns=…")
-                }
+                _ => bail!("unrecognized output format '{text}': use {FORMATS}"),
             },
+            // Calico's templates walk the structs of its own source, so a template engine alone would not run them.
+            Some((name @ ("go-template" | "go-template-file"), _)) => {
+                bail!("output format '{name}' is not supported: use {FORMATS}; -o json goes well with jq")
+            }
             Some(("custom-columns", names)) if !names.is_empty() => {
                 Format::Custom(names.split(',').map(|n| n.trim().to_ascii_uppercase()).collect())
             }
-            Some(_) => {
-                bail!("unrecognized output format '{text}': use ps, wide, yaml, json or custom-columns=…")
-            }
+            Some(_) => bail!("unrecognized output format '{text}': use {FORMATS}"),
         })
     }
 }

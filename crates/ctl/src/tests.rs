@@ -10,6 +10,9 @@ use calico_store::Store;
 
 use crate::Context;
 
+/// In a command line: without `--allow-version-mismatch`.
+const OWN_VERSION_ONLY: &str = " #own-version";
+
 /// A writer whose text can be looked at afterwards.
 #[derive(Clone, Default)]
 struct Captured(Rc<RefCell<Vec<u8>>>);
@@ -58,6 +61,12 @@ impl Bench {
             input: Box::new(std::io::Cursor::new(input.as_bytes().to_vec())),
             output: Box::new(output.clone()),
             errors: Box::new(output.clone()),
+        };
+        // The sample clusters are of Calico's versions; the check has a test of its own.
+        let line = if line.contains(OWN_VERSION_ONLY) {
+            line.replace(OWN_VERSION_ONLY, "")
+        } else {
+            format!("{line} --allow-version-mismatch")
         };
         let arguments = std::iter::once("calicoctl").chain(line.split(' ')).map(std::ffi::OsString::from);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -393,6 +402,41 @@ fn both_places_of_ipams_settings_say_the_same() {
     assert_eq!(record(), None, "the defaults hold again");
     bench.apply(settings);
     assert!(record().is_some());
+}
+
+#[test]
+fn a_cluster_of_another_version_is_refused() {
+    let bench = Bench::new();
+    bench.output("get nodes #own-version");
+    let version = |text: &str| {
+        let key = "/calico/resources/v3/projectcalico.org/clusterinformations/default".to_owned();
+        let kind = r#""kind":"ClusterInformation","apiVersion":"projectcalico.org/v3""#;
+        let rest = format!(r#""metadata":{{"name":"default"}},"spec":{{"calicoVersion":"{text}"}}"#);
+        bench.load(&[(key, format!("{{{kind},{rest}}}"))]);
+    };
+    version(concat!("v", env!("CARGO_PKG_VERSION"), "-5-gabcdef"));
+    bench.output("get nodes #own-version");
+    version("v3.30.1");
+    let refused = bench.failure("get nodes #own-version", "");
+    let ours = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        refused,
+        format!(
+            "version mismatch: calicoctl is of version {ours} and the cluster of v3.30.1; \
+             use --allow-version-mismatch to work on it nevertheless"
+        )
+    );
+    bench.output("get nodes --allow-version-mismatch #own-version");
+    assert!(bench.output("version #own-version").contains("v3.30.1"));
+}
+
+#[test]
+fn output_formats_that_are_missing_say_which_there_are() {
+    let bench = Bench::new();
+    for format in ["go-template={{.}}", "go-template-file=x", "csv"] {
+        let refused = bench.failure(&format!("get nodes -o {format}"), "");
+        assert!(refused.contains("use ps, wide, yaml, json or custom-columns="), "{refused}");
+    }
 }
 
 #[test]
