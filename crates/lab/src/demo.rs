@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
 
 use crate::args::DemoArgs;
@@ -34,6 +34,9 @@ struct Chapter {
 
 /// Runs the demo; exit code 1 if any answer differs from what was expected.
 pub fn run(dir: &Path, args: &DemoArgs) -> Result<ExitCode> {
+    if dir.join("state.json").exists() {
+        bail!("a lab is up in {}; `calico lab down` removes it", dir.display());
+    }
     let result = fabric::build(dir, &args.up).and_then(|mut lab| tell(&mut lab));
     if args.keep {
         eprintln!("the lab stays up: try `calico lab status`, `calico lab exec node1 calicoctl get nodes`;");

@@ -1,5 +1,6 @@
 //! Building and removing a lab: the fabric, the datastore, the nodes.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use nix::sched::CloneFlags;
 use crate::args::{Datastore, UpArgs};
 use crate::namespace::{self, Namespaces};
 use crate::process::output;
-use crate::state::Lab;
+use crate::state::{Lab, MARK};
 use crate::wait::until;
 use crate::{node, workload};
 
@@ -34,15 +35,18 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
         std::os::unix::fs::symlink(&own, &link).with_context(|| format!("{}", link.display()))?;
     }
     step("fabric");
-    let mut lab = Lab::new(dir, args.datastore, spawn_holder()?);
+    let mut lab = Lab::new(dir, args.datastore)?;
+    // Before anything runs: what fails halfway can still be taken down.
     lab.save()?;
-    build_or_remove(&mut lab, args).inspect_err(|_| {
+    spawn_all(&mut lab, args).inspect_err(|_| {
         eprintln!("the lab's logs are in {}; `calico lab down` removes it", dir.display());
     })?;
     Ok(lab)
 }
 
-fn build_or_remove(lab: &mut Lab, args: &UpArgs) -> Result<()> {
+fn spawn_all(lab: &mut Lab, args: &UpArgs) -> Result<()> {
+    lab.fabric_pid = spawn_holder(lab)?;
+    lab.save()?;
     link_fabric(lab)?;
     if args.datastore == Datastore::Etcd {
         step("etcd");
@@ -50,9 +54,7 @@ fn build_or_remove(lab: &mut Lab, args: &UpArgs) -> Result<()> {
     }
     for number in 1..=args.nodes {
         step(&format!("node{number}"));
-        let node = node::spawn(lab, number, args.before.as_deref())?;
-        lab.nodes.push(node);
-        lab.save()?;
+        node::spawn(lab, number, args.before.as_deref())?;
     }
     if !args.no_wait {
         step("waiting until all nodes are ready");
@@ -71,9 +73,14 @@ pub fn step(text: &str) {
 }
 
 /// The process that holds the fabric's namespaces: a shell-less sleeper.
-fn spawn_holder() -> Result<i32> {
+fn spawn_holder(lab: &Lab) -> Result<i32> {
     let mut command = Command::new("sleep");
-    command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .env(MARK, &lab.mark)
+        .arg("infinity")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     crate::process_group_of_its_own(&mut command);
     namespace::isolate(
         &mut command,
@@ -148,12 +155,10 @@ pub fn tear_down(dir: &Path) -> Result<()> {
             eprintln!("calico lab: workload {name}: {error:#}");
         }
     }
-    let pids = lab.nodes.iter().map(|n| n.init_pid).chain([lab.fabric_pid]);
     let own = namespace::mount_namespace(i32::try_from(std::process::id())?);
-    for identity in pids.filter_map(namespace::mount_namespace).collect::<std::collections::BTreeSet<_>>() {
-        if Some(&identity) == own.as_ref() {
-            continue; // A stale pid that now belongs to somebody else: not ours to end.
-        }
+    let marked = crate::process::marked(&lab.mark);
+    let identities: BTreeSet<String> = marked.into_iter().filter_map(namespace::mount_namespace).collect();
+    for identity in identities.into_iter().filter(|identity| Some(identity) != own.as_ref()) {
         if let Err(error) = crate::process::end_all_in(&identity) {
             problems.push(format!("{error:#}"));
         }
@@ -161,11 +166,5 @@ pub fn tear_down(dir: &Path) -> Result<()> {
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
-    let made = std::fs::read_to_string(dir.join(crate::init::MADE)).unwrap_or_default();
-    std::fs::remove_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
-    for directory in made.lines() {
-        // Not empty means that somebody else has begun to use it: theirs now.
-        let _ = std::fs::remove_dir(directory);
-    }
-    Ok(())
+    std::fs::remove_dir_all(dir).with_context(|| format!("{}", dir.display()))
 }

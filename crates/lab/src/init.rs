@@ -74,24 +74,20 @@ fn mount_own(node_dir: &Path, lab_dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| dir.to_owned())?;
     }
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).context("/sys")?;
-    for (target, source) in [("/var/lib/calico", "lib"), ("/var/log/calico", "log"), ("/etc/calico", "etc")] {
-        make_mount_point(Path::new(target), lab_dir)?;
-        mount(Some(&node_dir.join(source)), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .with_context(|| target.to_owned())?;
+    for (parent, name) in [("/var/lib", "lib"), ("/var/log", "log"), ("/etc", "etc")] {
+        // The machine may not have Calico's directories, and a lab must not make them: another lab, or a Calico of the
+        // machine's own, may come and go meanwhile. So they are made in a layer of the node's own.
+        let layer = node_dir.join("layer").join(name);
+        let (upper, work) = (layer.join("upper"), layer.join("work"));
+        std::fs::create_dir_all(&upper)?;
+        std::fs::create_dir_all(&work)?;
+        let options = format!("lowerdir={parent},upperdir={},workdir={}", upper.display(), work.display());
+        mount(Some("overlay"), parent, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("a layer over {parent}"))?;
+        let target = Path::new(parent).join("calico");
+        std::fs::create_dir_all(&target).with_context(|| format!("{}", target.display()))?;
+        mount(Some(&node_dir.join(name)), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("{}", target.display()))?;
     }
-    Ok(())
-}
-
-/// The file that lists directories of the machine that the lab had to make; `down` removes them if they are empty.
-pub const MADE: &str = "made-directories";
-
-fn make_mount_point(target: &Path, lab_dir: &Path) -> Result<()> {
-    use std::io::Write;
-    if target.exists() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(target).with_context(|| format!("{}", target.display()))?;
-    let mut made = std::fs::OpenOptions::new().create(true).append(true).open(lab_dir.join(MADE))?;
-    writeln!(made, "{}", target.display())?;
     Ok(())
 }

@@ -9,11 +9,11 @@ use nix::sched::CloneFlags;
 use crate::fabric::in_fabric;
 use crate::namespace;
 use crate::process::output;
-use crate::state::{Lab, Node};
+use crate::state::{Lab, MARK, Node};
 use crate::wait::until;
 
 /// Starts node `number`, wires it to the fabric, and lets it run the shell command `before` before its agent.
-pub fn spawn(lab: &Lab, number: u8, before: Option<&str>) -> Result<Node> {
+pub fn spawn(lab: &mut Lab, number: u8, before: Option<&str>) -> Result<()> {
     let name = format!("node{number}");
     let dir = lab.node_dir(&name);
     for sub in ["lib", "log", "etc", "cni"] {
@@ -26,6 +26,7 @@ pub fn spawn(lab: &Lab, number: u8, before: Option<&str>) -> Result<Node> {
         .arg("--dir")
         .arg(&lab.dir)
         .args(["init", &name])
+        .env(MARK, &lab.mark)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
@@ -41,6 +42,8 @@ pub fn spawn(lab: &Lab, number: u8, before: Option<&str>) -> Result<Node> {
         ipv4: format!("10.65.0.{number}"),
         ipv6: format!("fd65::{number:x}"),
     };
+    lab.nodes.push(node.clone());
+    lab.save()?;
     let mounted = dir.join("mounted");
     if !until(Duration::from_secs(10), Duration::from_millis(5), || mounted.exists()) {
         bail!("{name} does not start; see {}", dir.join("log/init.log").display());
@@ -53,7 +56,7 @@ pub fn spawn(lab: &Lab, number: u8, before: Option<&str>) -> Result<Node> {
     }
     // The agent starts when its uplink has addresses, as on a machine that boots.
     std::fs::write(dir.join("wired"), "")?;
-    Ok(node)
+    Ok(())
 }
 
 fn wire(lab: &Lab, node: &Node, number: u8) -> Result<()> {

@@ -52,6 +52,20 @@ pub fn end_all_in(identity: &str) -> Result<()> {
     bail!("processes {:?} outlive SIGKILL", members(identity))
 }
 
+/// The processes that carry a lab's mark in their environment.
+pub fn marked(mark: &str) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| is_marked(*pid, mark)).collect()
+}
+
+/// Whether a process carries a lab's mark.
+pub fn is_marked(pid: i32, mark: &str) -> bool {
+    let wanted = format!("{}={mark}", crate::state::MARK);
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes())
+}
+
 fn members(identity: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries

@@ -12,6 +12,9 @@ use crate::args::Datastore;
 use crate::namespace::Namespaces;
 use crate::process;
 
+/// The variable that marks the processes that hold a lab's namespaces.
+pub const MARK: &str = "CALICO_LAB_MARK";
+
 /// One node of the lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
@@ -47,6 +50,9 @@ pub struct Lab {
     pub dir: PathBuf,
     /// `embedded` or `etcd`.
     pub etcd: bool,
+    /// What the lab's own processes carry in their environment ([`MARK`]): pids and namespaces are used again by the
+    /// kernel, this never is.
+    pub mark: String,
     /// The process that holds the fabric's namespace.
     pub fabric_pid: i32,
     /// Nodes, in order.
@@ -57,14 +63,16 @@ pub struct Lab {
 
 impl Lab {
     /// A lab with nothing in it yet.
-    pub fn new(dir: &Path, datastore: Datastore, fabric_pid: i32) -> Lab {
-        Lab {
+    pub fn new(dir: &Path, datastore: Datastore) -> Result<Lab> {
+        let mark = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("a unique mark")?;
+        Ok(Lab {
+            mark: mark.trim().to_owned(),
+            fabric_pid: 0,
             dir: dir.to_owned(),
             etcd: datastore == Datastore::Etcd,
-            fabric_pid,
             nodes: Vec::new(),
             workloads: BTreeMap::new(),
-        }
+        })
     }
 
     /// The lab in a directory.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::cni::{self, Attachment};
 use crate::namespace;
 use crate::process::output;
-use crate::state::{Lab, Workload};
+use crate::state::{Lab, MARK, Workload};
 use crate::wait::until;
 
 /// Attaches a workload and starts `command` in it; gives its first address.
@@ -62,7 +62,7 @@ pub fn remove(lab: &mut Lab, name: &str) -> Result<()> {
     let workload = lab.workloads.get(name).with_context(|| format!("no workload {name:?}"))?;
     let pid = workload.pid;
     cni::run(lab, "DEL", &Attachment::of(name, workload))?;
-    end_all_of_network(pid)?;
+    end_all_of_network(lab, pid)?;
     lab.workloads.remove(name);
     lab.save()
 }
@@ -108,7 +108,12 @@ pub fn calicoctl(lab: &Lab, node: &str, arguments: &[&str], input: &str) -> Resu
 /// A process that holds a fresh network namespace on a node.
 pub fn spawn_sandbox(lab: &Lab, node: &str) -> Result<i32> {
     let mut command = Command::new("sleep");
-    command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .env(MARK, &lab.mark)
+        .arg("infinity")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     crate::process_group_of_its_own(&mut command);
     namespace::enter_with_own_network(&mut command, lab.node(node)?.init_pid)?;
     let pid = i32::try_from(command.spawn().context("sandbox")?.id())?;
@@ -122,8 +127,11 @@ fn end(pid: i32) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
 }
 
-/// Ends every process in the network namespace of `pid`.
-pub fn end_all_of_network(pid: i32) -> Result<()> {
+/// Ends every process in the network namespace of the sandbox `pid`, if that is still the lab's.
+pub fn end_all_of_network(lab: &Lab, pid: i32) -> Result<()> {
+    if !crate::process::is_marked(pid, &lab.mark) {
+        return Ok(());
+    }
     let network = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let Some(identity) = network(pid) else { return Ok(()) };
     let gone = until(Duration::from_secs(5), Duration::from_millis(5), || {
