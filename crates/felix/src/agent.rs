@@ -266,7 +266,7 @@ impl Agent {
             desired,
             sent: Traffic::default(),
             kernel,
-            monitor: AsyncFd::new(monitor).map_err(RunError::Wait)?,
+            monitor: readiness_of(monitor).map_err(RunError::Wait)?,
             files,
             workloads: BTreeMap::new(),
             policies: BTreeSet::new(),
@@ -580,6 +580,16 @@ fn remember(acting: &mut Acting, changes: &[Change]) -> Vec<WorkloadId> {
         }
     }
     gone
+}
+
+/// Waits for the monitor's descriptor in the runtime.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe because a descriptor might be closed or exchanged while it is registered; the \
+              monitor owns its own for life and gives it to nobody"
+)]
+fn readiness_of(monitor: Monitor) -> std::io::Result<AsyncFd<Monitor>> {
+    AsyncFd::new(monitor)
 }
 
 fn waiting_for(connected: bool) -> &'static str {
