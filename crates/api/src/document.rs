@@ -54,8 +54,13 @@ const OTHER_METADATA: [&str; 9] = [
 /// With line and column, when the text is not YAML or a key occurs twice.
 pub fn parse_values(text: &str) -> Result<Vec<Value>, DocumentError> {
     let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|e| DocumentError::Syntax(e.to_string()))?;
+        serde_saphyr::from_multiple(text).map_err(|e| DocumentError::Syntax(syntax(&e.to_string())))?;
     Ok(values.into_iter().filter(|v| !v.is_null()).collect())
+}
+
+/// The parser's words without its advice to programs that call it.
+fn syntax(message: &str) -> String {
+    message.replace(", set DuplicateKeyPolicy in Options if acceptable", "").replace("error: line", "line")
 }
 
 /// The resources of a file, lists taken apart, without defaults. Every field must be known; case of names is forgiven.

@@ -53,7 +53,7 @@ impl Serialize for Order {
 
 impl<'de> Deserialize<'de> for Order {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Order, D::Error> {
-        f64::deserialize(d).map(Order)
+        f64::deserialize(d).map(Order).map_err(|_| serde::de::Error::custom("must be a number"))
     }
 }
 

@@ -44,6 +44,22 @@ impl de::Error for Failure {
     fn custom<T: std::fmt::Display>(message: T) -> Failure {
         Failure { path: String::new(), value: String::new(), reason: message.to_string() }
     }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Failure {
+        // The value itself is shown beside the reason.
+        let hint = match found {
+            de::Unexpected::Bool(_) if expected.to_string() == "a string" => {
+                ": put it in quotes (YAML reads a bare y, n, yes, no, on and off as true or false)"
+            }
+            de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_)
+                if expected.to_string() == "a string" =>
+            {
+                ": put it in quotes"
+            }
+            _ => "",
+        };
+        <Failure as de::Error>::custom(format_args!("is {}, must be {expected}{hint}", kind_of(&found)))
+    }
 }
 
 impl Failure {
@@ -54,6 +70,18 @@ impl Failure {
             self.value = shown(value);
         }
         self
+    }
+}
+
+/// What a value is, without the value.
+fn kind_of(found: &de::Unexpected<'_>) -> &'static str {
+    match found {
+        de::Unexpected::Bool(_) => "true or false",
+        de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => "a number",
+        de::Unexpected::Str(_) => "text",
+        de::Unexpected::Seq => "a list",
+        de::Unexpected::Map => "a map",
+        _ => "of another type",
     }
 }
 

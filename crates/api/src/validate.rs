@@ -33,7 +33,12 @@ pub struct ValidationError {
 impl ValidationError {
     fn text(&self) -> String {
         let ValidationError { field, value, reason } = self;
-        if value.is_empty() { format!("{field}: {reason}") } else { format!("{field}: {value:?}: {reason}") }
+        match (field.is_empty(), value.is_empty()) {
+            (_, true) => format!("{field}: {reason}"),
+            // The document as a whole.
+            (true, false) => format!("{value}: {reason}"),
+            (false, false) => format!("{field}: {value:?}: {reason}"),
+        }
     }
 }
 
