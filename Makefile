@@ -80,6 +80,18 @@ races: build ## Race the peer's figures: letter name figure unit peer ratio
 	      { $(BINARY) lab --dir /run/calico-lab-races down; exit 1; }; done; fi; \
 	  $(BINARY) lab --dir /run/calico-lab-races down; done
 
+# A linker and C compiler for other systems, from PyPI, kept outside the tree.
+ZIG := $(HOME)/.cache/calico-lab/zig
+CROSS_TARGET := aarch64-unknown-linux-musl
+MAC_TARGET := aarch64-apple-darwin
+
+cross: setup ## An arm64 Linux binary, and calicoctl's library for macOS
+	@[ -x $(ZIG)/bin/cargo-zigbuild ] || { python3 -m venv $(ZIG); $(ZIG)/bin/pip install --quiet ziglang cargo-zigbuild; }
+	rustup target add $(CROSS_TARGET) $(MAC_TARGET)
+	PATH=$(ZIG)/bin:$$PATH $(ZIG)/bin/cargo-zigbuild zigbuild --release --locked --package calico --target $(CROSS_TARGET)
+	PATH=$(ZIG)/bin:$$PATH $(ZIG)/bin/cargo-zigbuild zigbuild --release --locked --package calico-ctl --target $(MAC_TARGET)
+	@file -b $(TARGETDIR)/$(CROSS_TARGET)/release/calico
+
 deny: ## Licences, sources and bans of dependencies
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --quiet --locked --target $$(rustc -vV | sed -n 's/host: //p')
 	cargo deny --log-level error check licenses bans sources
