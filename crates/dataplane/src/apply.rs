@@ -29,6 +29,8 @@ pub struct Problem {
 pub struct Report {
     /// Everything desired is in the kernel. If not, try again later.
     pub complete: bool,
+    /// All rules but those of denied objects are in the kernel: policy is enforced, whatever else is missing.
+    pub enforced: bool,
     /// What went wrong.
     pub problems: Vec<Problem>,
     /// nf_tables operations done.
@@ -131,6 +133,7 @@ pub fn apply(desired: &mut Desired, kernel: &mut dyn Kernel) -> Report {
     desired.render();
     let mut report = Report { complete: true, ..Report::default() };
     let rules_are_open = apply_ruleset(desired, kernel, &mut report, Half::Open);
+    report.enforced = rules_are_open;
     let plan = desired.plan();
     // Without its rules no endpoint gets a route: fail closed.
     if rules_are_open {
@@ -227,13 +230,21 @@ fn learn_handles(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
 
 fn apply_routes(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, report: &mut Report) {
     let Plan { nft: _, sysctls, neighbours, moved, routes, foreign, gone, gone_neighbours } = plan;
-    desired.sysctls.clear();
+    let mut failed = BTreeSet::new();
     for sysctl in sysctls {
         match kernel.write_sysctl(sysctl) {
-            Err(error) if sysctl.required => report.problem(sysctl, error),
+            Err(error) if sysctl.required => {
+                report.complete = false;
+                report.problem(sysctl, error);
+                failed.insert(&sysctl.name);
+            }
             Err(_) | Ok(()) => {}
         }
     }
+    desired.sysctls.retain(|_, list| {
+        list.retain(|sysctl| failed.contains(&sysctl.name));
+        !list.is_empty()
+    });
     apply_neighbours(desired, kernel, neighbours, report);
     purge(kernel, moved, report);
     match kernel.apply_routes(routes) {

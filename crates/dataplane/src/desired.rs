@@ -69,8 +69,8 @@ pub struct Desired {
     pub(crate) ruleset: Ruleset,
     pub(crate) routes: Tracked<RouteKey, Route>,
     pub(crate) neighbours: Tracked<NeighbourKey, Neighbour>,
-    /// Parameters to write with the next apply.
-    pub(crate) sysctls: Vec<Sysctl>,
+    /// Parameters of each interface to write with the next apply, until they are written.
+    pub(crate) sysctls: BTreeMap<IfName, Vec<Sysctl>>,
     /// Addresses that left an interface: their connections must not outlive their route.
     pub(crate) left: BTreeSet<IpAddr>,
     /// Endpoints whose state may have changed since the last report.
@@ -107,7 +107,7 @@ impl Desired {
             ruleset: Ruleset::new(),
             routes: Tracked::default(),
             neighbours: Tracked::default(),
-            sysctls: Vec::new(),
+            sysctls: BTreeMap::new(),
             left: BTreeSet::new(),
             touched: BTreeSet::new(),
             generation: None,

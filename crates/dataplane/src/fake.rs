@@ -30,6 +30,8 @@ pub struct FakeKernel {
     neighbours: BTreeMap<NeighbourKey, Neighbour>,
     /// Parameters written, by name.
     pub sysctls: BTreeMap<String, String>,
+    /// Parameters that cannot be written, by name.
+    pub read_only_sysctls: BTreeSet<String>,
     /// Connections by address; tests put them in.
     pub connections: BTreeSet<IpAddr>,
     /// What another Calico left; removals are only logged.
@@ -203,6 +205,9 @@ impl Kernel for FakeKernel {
     }
 
     fn write_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), KernelError> {
+        if self.read_only_sysctls.contains(&sysctl.name) {
+            return Err(KernelError(format!("{}: read-only", sysctl.name)));
+        }
         self.sysctls.insert(sysctl.name.clone(), sysctl.value.clone());
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Plan {
 impl Desired {
     /// The plan from what the kernel is known to hold to what is desired. [`Desired::render`] first.
     pub fn plan(&self) -> Plan {
-        let mut plan = Plan { nft: self.ruleset.plan(), sysctls: self.sysctls.clone(), ..Plan::default() };
+        let mut plan = Plan { nft: self.ruleset.plan(), sysctls: self.sysctls.values().flatten().cloned().collect(), ..Plan::default() };
         self.plan_routes(&mut plan);
         let workload = |device| self.settings().routes.is_workload(device);
         for difference in self.neighbours.differences() {

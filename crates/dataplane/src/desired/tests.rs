@@ -154,6 +154,28 @@ fn a_pod_gets_rules_then_neighbour_then_route() {
 }
 
 #[test]
+fn a_parameter_is_written_until_it_is_or_its_interface_is_gone() {
+    let mut node = Node::new();
+    let names = ["net/ipv4/conf/cali2/proxy_arp", "net/ipv4/conf/cali3/proxy_arp"].map(str::to_owned);
+    node.kernel.read_only_sysctls.extend(names.clone());
+    for (pod, interface, address) in [("two", "cali2", "10.65.0.2/32"), ("three", "cali3", "10.65.0.3/32")] {
+        node.link(interface, true);
+        node.update([changed(pod, interface, address, &["a"])]);
+    }
+    let report = node.apply();
+    assert!(!report.complete && report.enforced);
+    assert_eq!(report.problems.len(), 2, "{:?}", report.problems);
+    assert_eq!(node.desired.plan().sysctls.len(), 2, "only what failed is written again");
+
+    node.kernel.read_only_sysctls.remove(&names[0]);
+    node.link("cali3", false);
+    let report = node.apply();
+    assert_eq!((report.complete, report.problems), (true, vec![]));
+    assert_eq!(node.kernel.sysctls.get(&names[0]).map(String::as_str), Some("1"));
+    assert_eq!(node.kernel.sysctls.get(&names[1]), None);
+}
+
+#[test]
 fn a_pod_goes_route_then_conntrack_then_rules() {
     let mut node = Node::new();
     node.update([Change::WorkloadRemoved(id("one")), Change::PolicyRemoved(policy_key("a"))]);

@@ -76,9 +76,12 @@ impl Desired {
         self.want_neighbours(interface, workload.as_deref().filter(|_| up));
         if let (Some(workload), true) = (&workload, up) {
             let ipv6 = nets.iter().any(|n| n.family() == Family::V6);
-            self.sysctls.extend(sysctl::workload(interface, ipv6));
+            let mut sysctls = sysctl::workload(interface, ipv6);
             let spoofing = !workload.allowed_sources.is_empty();
-            self.sysctls.push(sysctl::rp_filter(interface, &self.settings.rp_filter, spoofing));
+            sysctls.push(sysctl::rp_filter(interface, &self.settings.rp_filter, spoofing));
+            self.sysctls.insert(interface.clone(), sysctls);
+        } else {
+            self.sysctls.remove(interface);
         }
         let old = match nets.is_empty() {
             true => self.nets.remove(interface),
