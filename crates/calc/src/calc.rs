@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::tier::Tier;
-use calico_api::{Action, Key, Labels, Node, Profile, ProfileSpec, ResourceKey};
+use calico_api::{Action, Key, Labels, Node, Profile, ProfileSpec, ResourceKey, WorkloadEndpoint};
 use calico_selector::translation::NAMESPACE_LABEL;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -26,7 +26,8 @@ use crate::active::{Active, TierRecord};
 use crate::change::{self, Change, TierEnd};
 use crate::cluster::{Cluster, is_own_block, read_node, read_pool};
 use crate::endpoints::{
-    Contributor, EndpointError, Local, read_host, read_local_workload, read_set, read_workload,
+    Contributor, EndpointError, Local, check_spoofing, read_host, read_local_workload, read_set,
+    read_workload,
 };
 use crate::intern::Interner;
 use crate::locals::{LocalEndpoint, Locals};
@@ -62,6 +63,12 @@ pub struct Calc {
     /// Profiles that may have become used or unused, or say something else.
     touched_profiles: BTreeSet<SmolStr>,
     problems: BTreeMap<Key, Vec<String>>,
+    /// Counts changes of `problems`.
+    problems_version: u64,
+    /// `WorkloadSourceSpoofing` is `Any`.
+    spoofing_allowed: bool,
+    /// Workload endpoints that want it: few, and asked again when the option changes.
+    spoofing: BTreeMap<ResourceKey, Box<WorkloadEndpoint>>,
 }
 
 /// What was told, and the translation that it holds on to.
@@ -91,6 +98,9 @@ impl Calc {
             told_profiles: BTreeMap::new(),
             touched_profiles: BTreeSet::new(),
             problems: BTreeMap::new(),
+            problems_version: 0,
+            spoofing_allowed: false,
+            spoofing: BTreeMap::new(),
         };
         let (rules, labels) = (RuleLists::allow_all(), Labels::new());
         let rules = calc.rules.acquire_owned(rules);
@@ -102,15 +112,24 @@ impl Calc {
     ///
     /// A value that cannot be understood counts as absent and leaves a [`Problem`].
     pub fn update(&mut self, update: Update) {
-        self.problems.remove(&update.key());
+        if self.problems.remove(&update.key()).is_some() {
+            self.problems_version += 1;
+        }
         match update {
             Update::WorkloadEndpoint(key, Some(endpoint)) => {
                 let local = (endpoint.spec.node == self.node)
                     .then(|| read_local_workload(&key, &endpoint).map(Local::Workload))
                     .transpose();
-                let read = read_workload(&endpoint).and_then(|contributor| Ok((contributor, local?)));
+                let read = check_spoofing(&endpoint, self.spoofing_allowed)
+                    .and_then(|()| read_workload(&endpoint))
+                    .and_then(|contributor| Ok((contributor, local?)));
                 let profiles = endpoint.spec.profiles.iter().map(SmolStr::as_str);
                 self.set_item(&key, read, labels(&endpoint.metadata.labels), profiles);
+                if endpoint.spec.allow_spoofed_source_prefixes.is_empty() {
+                    self.spoofing.remove(&key);
+                } else {
+                    self.spoofing.insert(key, endpoint);
+                }
             }
             Update::HostEndpoint(key, Some(endpoint)) => {
                 let is_local = endpoint.spec.node == self.node;
@@ -130,8 +149,11 @@ impl Calc {
                 let read = read_set(&set.spec.nets).map(|contributor| (contributor, None));
                 self.set_item(&key, read, labels(&set.metadata.labels), []);
             }
-            Update::WorkloadEndpoint(key, None)
-            | Update::HostEndpoint(key, None)
+            Update::WorkloadEndpoint(key, None) => {
+                self.spoofing.remove(&key);
+                self.remove_item(&key);
+            }
+            Update::HostEndpoint(key, None)
             | Update::NetworkSet(key, None)
             | Update::GlobalNetworkSet(key, None) => self.remove_item(&key),
             Update::NetworkPolicy(key, policy) => {
@@ -160,6 +182,17 @@ impl Calc {
                 }
                 self.note(&key, &error);
             }
+        }
+    }
+
+    /// Whether workload endpoints may have `allowSpoofedSourcePrefixes` (`WorkloadSourceSpoofing: Any`). Those that do
+    /// count as absent otherwise, on every node (spec 3 §6.2), as they do until this is called.
+    pub fn set_source_spoofing(&mut self, allowed: bool) {
+        if std::mem::replace(&mut self.spoofing_allowed, allowed) == allowed {
+            return;
+        }
+        for (key, endpoint) in std::mem::take(&mut self.spoofing) {
+            self.update(Update::WorkloadEndpoint(key, Some(endpoint)));
         }
     }
 
@@ -196,6 +229,11 @@ impl Calc {
         })
     }
 
+    /// Another number whenever [`Calc::problems`] may say something else.
+    pub fn problems_version(&self) -> u64 {
+        self.problems_version
+    }
+
     /// Whether nothing of the datastore is left in memory: what came and went must leave no trace.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
@@ -204,10 +242,18 @@ impl Calc {
         let profiles = profiles.count() == (1, 0) && parents.count() == (1, 0) && rules.len() == 1;
         let endpoints = items.len() == 0 && sets.is_empty() && locals.is_empty();
         let told = self.told_policies.len() + self.told_profiles.len();
-        profiles && endpoints && active.is_empty() && programs.is_empty() && cluster.is_empty() && told == 0
+        let spoofing = self.spoofing.is_empty();
+        profiles
+            && endpoints
+            && spoofing
+            && active.is_empty()
+            && programs.is_empty()
+            && cluster.is_empty()
+            && told == 0
     }
 
     fn note(&mut self, key: &Key, problem: &dyn std::fmt::Display) {
+        self.problems_version += 1;
         self.problems.entry(key.clone()).or_default().push(problem.to_string());
     }
 

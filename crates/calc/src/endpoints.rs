@@ -57,10 +57,21 @@ pub(crate) enum EndpointError {
     /// Neither an interface nor an address.
     #[error("it has neither interfaceName nor expectedIPs")]
     Nowhere,
+    /// It wants foreign source addresses, which the operator has not allowed.
+    #[error("it has allowSpoofedSourcePrefixes, and WorkloadSourceSpoofing is not Any")]
+    Spoofing,
 }
 
 fn value(field: &'static str, text: impl ToString) -> EndpointError {
     EndpointError::Value { field, text: text.to_string() }
+}
+
+/// Whether a workload endpoint may have the foreign source addresses that it wants.
+pub(crate) fn check_spoofing(endpoint: &WorkloadEndpoint, allowed: bool) -> Result<(), EndpointError> {
+    match endpoint.spec.allow_spoofed_source_prefixes.is_empty() || allowed {
+        true => Ok(()),
+        false => Err(EndpointError::Spoofing),
+    }
 }
 
 /// What a workload endpoint contributes to sets. One without a proper interface counts as absent everywhere

@@ -65,13 +65,14 @@ struct SourcePolicy {
 
 struct Reference<'a> {
     node: &'a str,
+    spoofing_allowed: bool,
     datastore: &'a Datastore,
     /// Profiles that exist and are understood: labels and rules.
     profiles: BTreeMap<&'a str, (&'a api::Labels, rules::Translated)>,
 }
 
-/// The state of the node called `node`, given the whole datastore.
-pub fn calculate(node: &str, datastore: &Datastore) -> NodeState {
+/// The state of the node called `node`, given whether `WorkloadSourceSpoofing` is `Any` and the whole datastore.
+pub fn calculate(node: &str, spoofing_allowed: bool, datastore: &Datastore) -> NodeState {
     let nothing = api::Labels::new();
     let mut profiles = BTreeMap::new();
     for update in datastore.values() {
@@ -82,7 +83,7 @@ pub fn calculate(node: &str, datastore: &Datastore) -> NodeState {
     }
     // Built in: what the datastore says of it does not count.
     profiles.insert("projectcalico-default-allow", (&nothing, rules::everything(Action::Allow)));
-    Reference { node, datastore, profiles }.calculate()
+    Reference { node, spoofing_allowed, datastore, profiles }.calculate()
 }
 
 impl Reference<'_> {
@@ -166,7 +167,10 @@ impl Reference<'_> {
                 {
                     return None;
                 }
-                cidrs(&spec.allow_spoofed_source_prefixes)?;
+                let spoofed = cidrs(&spec.allow_spoofed_source_prefixes)?;
+                if !spoofed.is_empty() && !self.spoofing_allowed {
+                    return None;
+                }
                 let named = spec.ports.iter().filter(|port| !port.name.is_empty());
                 Some(Item {
                     labels: self.effective(&wep.metadata.labels, &spec.profiles),

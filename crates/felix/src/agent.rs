@@ -123,6 +123,8 @@ struct Observed {
     datastore_ready: bool,
     config_changed: bool,
     problems: BTreeMap<Key, String>,
+    /// What of the calculation's problems is in `problems`.
+    problems_version: u64,
 }
 
 /// Everything that acts.
@@ -167,6 +169,7 @@ impl Agent {
             datastore_ready: false,
             config_changed: false,
             problems: BTreeMap::new(),
+            problems_version: 0,
         };
         // Before anything is read, so that nothing that happens meanwhile is missed.
         let monitor = Monitor::open(MonitorOptions { routes: true })?;
@@ -189,6 +192,8 @@ impl Agent {
             }
         }
         tracing::info!("in sync with the datastore");
+        let spoofing = observed.settings.resolve().config.workload_source_spoofing;
+        observed.calc.set_source_spoofing(spoofing.eq_ignore_ascii_case("Any"));
         observed.calc.in_sync();
         self.metrics.resync_state.set(2);
         self.health.note(|c| c.in_sync = true);
@@ -464,6 +469,10 @@ impl Agent {
 
     /// Logs each problem of the datastore once, when it appears.
     fn note_problems(&self, observed: &mut Observed) {
+        let version = observed.calc.problems_version();
+        if std::mem::replace(&mut observed.problems_version, version) == version {
+            return;
+        }
         let now: BTreeMap<Key, String> = observed.calc.problems().map(|p| (p.key, p.text)).collect();
         for (key, text) in now.iter().filter(|(key, text)| observed.problems.get(*key) != Some(*text)) {
             tracing::warn!(%key, problem = %text, "a resource is not as it should be");

@@ -27,7 +27,8 @@ const TARGETS: usize = 4;
 fn play(seed: u64) -> Result<(), String> {
     let targets = targets(seed, TARGETS);
     let steps = EventAdversary::new(seed, Temper::default()).stream(&targets);
-    let mut player = Player { calc: Calc::new(NODE), state: NodeState::default(), changes: Vec::new() };
+    let mut player =
+        Player { calc: Calc::new(NODE), state: NodeState::default(), changes: Vec::new(), spoofing: false };
     // Every third stream reports from the beginning, the others once they have seen a whole state.
     if seed.is_multiple_of(3) {
         player.calc.in_sync();
@@ -38,6 +39,7 @@ fn play(seed: u64) -> Result<(), String> {
             Step::Event(key, value) => player.update(&key, value),
             Step::Pause => player.flush().map_err(at)?,
             Step::CaughtUp(target) => {
+                player.allow_spoofing(!(seed + number as u64).is_multiple_of(3));
                 player.calc.in_sync();
                 player.flush().map_err(at)?;
                 player.compare(&targets[target]).map_err(at)?;
@@ -57,12 +59,18 @@ struct Player {
     calc: Calc,
     state: NodeState,
     changes: Vec<Change>,
+    spoofing: bool,
 }
 
 impl Player {
     fn update(&mut self, key: &Key, value: Option<Update>) {
         let update = value.or_else(|| Update::absent(key)).expect("worlds hold keys that calc reads");
         self.calc.update(update);
+    }
+
+    fn allow_spoofing(&mut self, allowed: bool) {
+        self.spoofing = allowed;
+        self.calc.set_source_spoofing(allowed);
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -74,7 +82,7 @@ impl Player {
     }
 
     fn compare(&self, datastore: &reference::Datastore) -> Result<(), String> {
-        let expected = reference::calculate(NODE, datastore);
+        let expected = reference::calculate(NODE, self.spoofing, datastore);
         if self.state == expected {
             return Ok(());
         }

@@ -199,3 +199,26 @@ fn a_policy_may_take_the_place_of_another_in_one_flush() {
     let Change::WorkloadChanged(_, workload) = &changes[1] else { panic!("{changes:?}") };
     assert_eq!(workload.tiers[0].ingress[0].name, "new");
 }
+
+#[test]
+fn an_endpoint_that_may_not_spoof_counts_as_absent_until_it_may() {
+    let mut spoofer = workload("one", "web", "10.65.0.1/32");
+    if let Update::WorkloadEndpoint(_, Some(endpoint)) = &mut spoofer {
+        endpoint.spec.allow_spoofed_source_prefixes = vec!["192.0.2.0/24".into()];
+    }
+    let (mut calc, changes) = synced([spoofer]);
+    assert_eq!(changes, []);
+    let problems: Vec<String> = calc.problems().map(|problem| problem.text).collect();
+    assert_eq!(
+        problems,
+        ["it has allowSpoofedSourcePrefixes, and WorkloadSourceSpoofing is not Any; it counts as absent"]
+    );
+    let version = calc.problems_version();
+    calc.set_source_spoofing(true);
+    assert!(kinds(&flushed(&mut calc)).contains(&"workload changed"));
+    assert_eq!(calc.problems().count(), 0);
+    assert_ne!(calc.problems_version(), version);
+    calc.set_source_spoofing(false);
+    assert!(kinds(&flushed(&mut calc)).contains(&"workload removed"));
+    assert_eq!(calc.problems().count(), 1);
+}
