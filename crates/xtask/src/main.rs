@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask tidy` checks what the compiler cannot.
+//! Development tasks: `cargo xtask tidy` checks what the compiler cannot, `cargo xtask docs` writes generated pages.
 
 #![allow(
     clippy::print_stdout,
@@ -7,8 +7,10 @@
     reason = "a development tool talks to the terminal and reads the tree"
 )]
 
+mod docs;
 mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,8 +31,15 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some("docs") => match docs::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("docs: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         _ => {
-            eprintln!("usage: cargo xtask tidy");
+            eprintln!("usage: cargo xtask tidy|docs");
             ExitCode::from(2)
         }
     }

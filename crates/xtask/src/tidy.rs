@@ -158,8 +158,15 @@ fn check_layout(root: &Path) -> Result<Vec<String>> {
 }
 
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = rust_files_in(&root.join("crates"))?;
+    files.extend(rust_files_in(&root.join("fuzz"))?);
+    Ok(files)
+}
+
+/// The Rust files below a directory, in order; none if it does not exist.
+pub fn rust_files_in(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut queue = vec![root.join("crates"), root.join("fuzz")];
+    let mut queue = vec![directory.to_owned()];
     while let Some(dir) = queue.pop() {
         if !dir.exists() {
             continue;

@@ -70,6 +70,9 @@ macro_rules! config {
             /// The names of the options read here.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
+            /// The same with the field of each: field first.
+            pub const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), $name)),*];
+
             pub(super) fn from_values(values: &BTreeMap<&'static str, Effective>) -> FelixConfig {
                 let values = Values(values);
                 FelixConfig { $($field: values.$getter($name),)* }
