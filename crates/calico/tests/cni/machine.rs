@@ -13,7 +13,7 @@ use calico_api::node::NodeSpec;
 use calico_api::{
     ClusterInformationSpec, IPPoolSpec, Kind, Resource, Selection, Spec, Write as Step, encode,
 };
-use calico_cni::context::{Context, Live};
+use calico_cni::context::{Context, Expected, Live};
 use calico_cni::server::Server;
 use calico_linux::netns::Netns;
 use calico_linux::rtnl::Rtnl;
@@ -240,7 +240,7 @@ fn step<S: Spec>(resource: &Resource<S>) -> Step {
 struct AtOnce;
 
 impl Live for AtOnce {
-    fn wait_live(&self, _: [SmolStr; 3], _: Duration) -> BoxFuture<'_, bool> {
+    fn wait_live(&self, _: Expected, _: Duration) -> BoxFuture<'_, bool> {
         async { true }.boxed()
     }
 }

@@ -1,0 +1,112 @@
+//! Wrong command lines and datastores: what `calicoctl` says.
+
+use std::process::Command;
+
+use crate::{binary, differences, run, text};
+
+/// Arguments between blanks, changes to the environment, and the whole of standard error. `DIR` is the temporary
+/// directory.
+const CASES: [(&str, &[(&str, &str)], &str); 17] = [
+    ("get nodez", &[], "failed to get resources: resource type 'nodez' is not supported"),
+    (
+        "get node -o xml",
+        &[],
+        "unrecognized output format 'xml': use ps, wide, yaml, json or custom-columns=NAME,…",
+    ),
+    ("get node nosuch", &[], "failed to get resources: resource does not exist: Node(nosuch)"),
+    (
+        "create -f DIR/none.yaml",
+        &[],
+        "failed to execute command: DIR/none.yaml: No such file or directory (os error 2)",
+    ),
+    (
+        "get node -c DIR/none.cfg",
+        &[],
+        "Error reading config file: DIR/none.cfg: No such file or directory (os error 2)",
+    ),
+    (
+        "delete node nosuch",
+        &[],
+        "Failed to delete 'Node' resource: resource does not exist: Node(nosuch)\nfailed to delete 1 out of 1 resources",
+    ),
+    (
+        "ipam release --ip 10.0.0",
+        &[],
+        "error: invalid value '10.0.0' for '--ip <IP>': invalid IP address syntax\n\nFor more information, try '--help'.",
+    ),
+    (
+        "node status --socket DIR/none.ctl",
+        &[],
+        "Calico process is not running: BIRD does not answer on DIR/none.ctl: No such file or directory (os error 2)",
+    ),
+    (
+        "frob",
+        &[],
+        "error: unrecognized subcommand 'frob'\n\nUsage: calicoctl [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "etcd")],
+        "DATASTORE_TYPE: \"etcd\" is not etcdv3, kubernetes or embedded",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "etcdv3")],
+        "DATASTORE_TYPE is set but ETCD_ENDPOINTS is not: etcd has no address",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "127.0.0.1:2379")],
+        "ETCD_ENDPOINTS: \"127.0.0.1:2379\" is not of the form http://host:port or https://host:port",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "https://a:1"), ("ETCD_KEY_FILE", "/k")],
+        "ETCD_KEY_FILE is set but the certificate is not: a client certificate and its private key go together",
+    ),
+    (
+        "get node",
+        &[
+            ("DATASTORE_TYPE", "etcdv3"),
+            ("ETCD_ENDPOINTS", "https://127.0.0.1:1"),
+            ("ETCD_CA_CERT_FILE", "DIR/none.pem"),
+        ],
+        "cannot read DIR/none.pem: No such file or directory (os error 2)",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", ""), ("ETCD_ENDPOINTS", "http://a:1")],
+        "ETCD_ENDPOINTS and CALICO_DATASTORE_PATH are both set: set the datastore type to etcdv3 or embedded",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "kubernetes")],
+        "datastore type kubernetes is not supported by this build; use etcdv3 or embedded",
+    ),
+    (
+        "get node",
+        &[("CALICO_DATASTORE_PATH", "/proc/none/store.db")],
+        "cannot open the datastore /proc/none/store.db: the datastore does not answer: /proc/none: No such file or directory (os error 2)",
+    ),
+];
+
+#[test]
+fn a_wrong_command_or_datastore_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().to_str().unwrap();
+    let store = format!("{here}/store.db");
+    let calicoctl = binary(dir.path(), "calicoctl");
+    let call = |arguments: &str, variables: &[(&str, &str)]| {
+        let arguments: Vec<String> = arguments.split(' ').map(|a| a.replace("DIR", here)).collect();
+        let changed: Vec<(&str, String)> =
+            variables.iter().map(|(n, v)| (*n, v.replace("DIR", here))).collect();
+        let mut environment = vec![("DATASTORE_TYPE", "embedded"), ("CALICO_DATASTORE_PATH", store.as_str())];
+        environment.extend(changed.iter().map(|(name, value)| (*name, value.as_str())));
+        let output = run(Command::new(&calicoctl).args(&arguments), &environment, "");
+        (output.status.code(), text(&output.stderr).replace(here, "DIR"))
+    };
+    let wrong = differences(CASES.iter().map(|(arguments, variables, message)| {
+        (format!("calicoctl {arguments} {variables:?}"), (1, *message), call(arguments, variables))
+    }));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
