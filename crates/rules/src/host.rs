@@ -80,6 +80,8 @@ pub fn host_endpoint(endpoint: &HostEndpoint, config: &Config) -> HostChains {
     let mangle_from = applies(pre_dnat_tiers, Direction::Ingress).then(|| {
         let mut rules = conntrack_rules(config);
         rules.push(jump(chain::FAILSAFE_IN));
+        // Untracked policy may have left a Pass here.
+        rules.push(clear_decision(config));
         rules.extend(tier_rules(
             pre_dnat_tiers,
             Direction::Ingress,

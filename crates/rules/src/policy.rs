@@ -7,8 +7,9 @@
 //!
 //! - no alternatives: one rule;
 //! - one or two ways to match: one rule each;
-//! - more: a sub-chain. Its rules each say "none of these alternatives holds: return", and its last one acts. Every
-//!   lookup happens at most once, and no mark bit is borrowed.
+//! - more, or something that must not hold and has no opposite: a sub-chain. Its rules each say "none of these
+//!   alternatives holds: return" or "this holds: return", and its last one acts. Every lookup happens at most once, and
+//!   no mark bit is borrowed.
 
 use calico_api::ResourceKey;
 use calico_calc::change::{Action as RuleAction, Direction, Policy, Profile, Rule as PolicyRule};
@@ -158,7 +159,7 @@ fn add_rule(
     actions: &SmallVec<[Action; 2]>,
     decided: Option<&Rule>,
 ) {
-    let Conditions { all, mut any } = conditions;
+    let Conditions { all, mut any, none } = conditions;
     let act = |matches: Vec<Match>| {
         Rule { matches, counter: true, actions: actions.clone(), comment: SmolStr::default() }
             .comment(comment)
@@ -166,7 +167,7 @@ fn add_rule(
     // Two alternatives may both hold; only an action that ends the chain may be written twice.
     let logs = matches!(actions[..], [Action::Log { .. }]);
     let ways: usize = any.iter().map(Vec::len).product();
-    if ways <= INLINE_MAX && !(logs && ways > 1) {
+    if none.is_empty() && ways <= INLINE_MAX && !(logs && ways > 1) {
         let mut written = vec![all];
         for alternatives in any {
             written = written
@@ -179,7 +180,7 @@ fn add_rule(
         out.extend(written.into_iter().map(act));
         return;
     }
-    let mut guards = Vec::new();
+    let mut guards: Vec<Rule> = none.into_iter().map(|m| Rule::new([m], [Action::Return])).collect();
     guards.extend(
         any.iter_mut()
             .map(|alternatives| Rule::new(alternatives.iter().map(condition::inverted), [Action::Return])),

@@ -113,6 +113,25 @@ fn pre_dnat_policy_comes_before_everything_tracked() {
     assert!(world.arrives(Journey::Input, to_host("eth0", 81)));
 }
 
+#[test]
+fn what_untracked_policy_passed_is_not_passed_before_dnat() {
+    let policies = [
+        ("pass-80", vec![tcp_rule(Action::Pass, 80)]),
+        ("deny-81", vec![tcp_rule(Action::Deny, 81)]),
+        ("deny-80", vec![tcp_rule(Action::Deny, 80)]),
+    ];
+    let eth0 = HostEndpoint {
+        untracked_tiers: tiers(&[("a", TierEnd::Pass, &["pass-80"])]),
+        pre_dnat_tiers: tiers(&[("a", TierEnd::Pass, &["deny-81", "deny-80"])]),
+        profiles: ["open".into()].into(),
+        ..host("eth0")
+    };
+    let world = World::new(Config::default(), &policies).hosts(&[eth0], None);
+    for (port, open) in [(80, false), (81, false), (82, true)] {
+        assert_eq!(world.arrives(Journey::Input, to_host("eth0", port)), open, "{port}");
+    }
+}
+
 /// Where a connection that the host starts really goes is known after destination NAT only.
 #[test]
 fn translated_connections_are_policed_where_they_leave() {

@@ -7,12 +7,14 @@ use crate::fragment::{Part, Set};
 use crate::ir::{End, Match, Transport};
 use crate::sets;
 
-/// All of `all` must hold, and of each list in `any` at least one. What the alternatives take for granted (the family,
+/// All of `all` must hold, of each list in `any` at least one, and none of `none`. What the alternatives take for granted (the family,
 /// a transport whose ports can be read) is part of `all`: turned round one by one they are complete.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     pub(super) all: Vec<Match>,
     pub(super) any: Vec<Vec<Match>>,
+    /// Turned round these would ask more of a packet: that it has ports, and that they can be read.
+    pub(super) none: Vec<Match>,
 }
 
 /// Ports as such: "has ports, and they can be read".
@@ -108,11 +110,16 @@ impl Conditions {
             }
         }
         self.all.extend(sets::match_ports(end, transport, not_ports, true).map(&mut take));
-        self.all.extend(named(not_named_ports, true));
+        // Without a protocol a packet that has no ports, or none that can be read, has none of these.
+        match protocol {
+            Some(_) => self.all.extend(named(not_named_ports, true)),
+            None => self.none.extend(named(not_named_ports, false)),
+        }
         Some(())
     }
 
-    /// `None` if no address of the family can match.
+    /// `None` if no address of the family can match: so too where prefixes are given, even excluded ones, and all are of
+    /// the other family (spec 2 §5.6).
     fn add_nets(&mut self, end: End, side: &Side, family: Family, part: &mut Part) -> Option<()> {
         for (nets, invert) in [(&side.nets, false), (&side.not_nets, true)] {
             let everything = |m: &Match| matches!(m, Match::Net { net, .. } if net.prefix_len() == 0);
@@ -124,7 +131,7 @@ impl Conditions {
                     set.into_iter().for_each(|s| part.add_set(s));
                     self.all.push(matched);
                 }
-                None if !invert && !nets.is_empty() => return None,
+                None if !nets.is_empty() => return None,
                 None => {}
             }
         }

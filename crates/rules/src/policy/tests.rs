@@ -56,7 +56,9 @@ fn rules_that_no_packet_meets_are_not_written() {
         ..allow()
     };
     assert_eq!(count(v4_to_v6).0, 0);
-    assert_eq!(count(Rule { source: outside_everything, ..allow() }).0, 1, "IPv6 is outside");
+    assert_eq!(count(Rule { source: outside_everything, ..allow() }).0, 0, "IPv6 is not meant");
+    let outside_both = Side { not_nets: nets(&["0.0.0.0/0", "fd00::/8"]), ..Side::default() };
+    assert_eq!(count(Rule { source: outside_both, ..allow() }).0, 1);
     let ports_of_gre = Rule { protocol: Protocol::new(47), ..tcp_rule(RuleAction::Allow, 80) };
     assert_eq!(count(ports_of_gre).0, 0);
     let ping = Icmp { icmp_type: 8, code: None };
@@ -64,6 +66,32 @@ fn rules_that_no_packet_meets_are_not_written() {
     let wrong =
         Rule { family: Some(Family::V6), icmp: Some(ping), protocol: Some(Protocol::ICMP), ..allow() };
     assert_eq!(count(wrong).0, 0);
+}
+
+/// A packet without ports has no port of any name.
+#[test]
+fn without_a_protocol_a_negated_named_port_only_takes_away() {
+    use crate::eval::{Header, Packet, Ruleset};
+    let side = Side { not_named_ports: vec![IpSetId("n:web".into())], ..Side::default() };
+    let any = Rule { destination: side, ..rule(RuleAction::Deny) };
+    let tcp = Rule { protocol: Some(Protocol::TCP), ..any.clone() };
+    for (rule, meets) in [(any, [true, true, true]), (tcp, [false, false, true])] {
+        let mut part = ingress(vec![rule], &Config::default());
+        for set in crate::ip_set(&IpSetId("n:web".into()), calico_calc::change::IpSetKind::IpPort) {
+            part.add_set(set);
+        }
+        let packets = [
+            (Protocol::ICMP, Header::Icmp(8, 0)),
+            (Protocol::TCP, Header::Opaque),
+            (Protocol::TCP, Header::Ports(40000, 80)),
+        ];
+        let found = packets.map(|(protocol, header)| {
+            let packet =
+                Packet::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap(), protocol, header);
+            Ruleset::new(&part).run_chain("cali-pi-gnp/p", packet).fate.is_gone()
+        });
+        assert_eq!(found, meets);
+    }
 }
 
 #[test]

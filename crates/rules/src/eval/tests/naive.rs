@@ -66,11 +66,19 @@ fn matches(rule: &Rule, packet: &Packet, members: &Members) -> bool {
         Header::Ports(s, d) => (Some(s), Some(d)),
         _ => (None, None),
     };
-    side(&rule.source, packet.source, source, packet, members)
-        && side(&rule.destination, packet.destination, destination, packet, members)
+    let any_protocol = rule.protocol.is_none();
+    side(&rule.source, any_protocol, packet.source, source, packet, members)
+        && side(&rule.destination, any_protocol, packet.destination, destination, packet, members)
 }
 
-fn side(side: &Side, addr: IpAddr, port: Option<u16>, packet: &Packet, members: &Members) -> bool {
+fn side(
+    side: &Side,
+    any_protocol: bool,
+    addr: IpAddr,
+    port: Option<u16>,
+    packet: &Packet,
+    members: &Members,
+) -> bool {
     let in_set = |id: &IpSetId| {
         members[id].iter().any(|m| match m {
             Member::Net(net) => net.contains(addr),
@@ -83,20 +91,21 @@ fn side(side: &Side, addr: IpAddr, port: Option<u16>, packet: &Packet, members: 
     if side.not_nets.iter().any(|n| n.contains(addr)) {
         return false;
     }
+    // A rule with only prefixes of the other family says nothing about this one, even if it excludes them.
+    let of_family = |n: &calico_net::Cidr| n.family() == Family::of(addr);
+    if !side.not_nets.is_empty() && !side.not_nets.iter().any(of_family) {
+        return false;
+    }
     if !side.ip_sets.iter().all(in_set) || side.not_ip_sets.iter().any(in_set) {
         return false;
     }
+    // "Not the port called so" takes away those that have it, and asks no more unless the rule names a protocol.
     let asks_ports = !(side.ports.is_empty()
         && side.named_ports.is_empty()
         && side.not_ports.is_empty()
-        && side.not_named_ports.is_empty());
-    if !asks_ports {
-        return true;
-    }
-    let Some(port) = port else { return false };
-    if !Protocol::new(packet.protocol).is_some_and(|p| p.has_ports()) {
-        return false;
-    }
+        && (side.not_named_ports.is_empty() || any_protocol));
+    let has_ports = Protocol::new(packet.protocol).is_some_and(|p| p.has_ports());
+    let Some(port) = port.filter(|_| has_ports) else { return !asks_ports };
     let named = |id: &IpSetId| {
         members[id].iter().any(|m| match m {
             Member::IpPort { addr: a, protocol, port: p } => {
