@@ -25,7 +25,7 @@ const BATCH_LEN: usize = 500;
 
 /// What names one connection to the kernel: its family, its original tuple and its id, as dumped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Connection {
+pub(crate) struct Connection {
     family: u8,
     tuple: Vec<u8>,
     id: Vec<u8>,
@@ -72,7 +72,7 @@ pub fn delete_by_address(addresses: &[IpAddr]) -> Result<usize, NetlinkError> {
     Ok(found.len())
 }
 
-fn decode(payload: &[u8], wanted: &HashSet<IpAddr>) -> Option<Connection> {
+pub(crate) fn decode(payload: &[u8], wanted: &HashSet<IpAddr>) -> Option<Connection> {
     let attrs = Attrs::after(payload, 4);
     let tuple = attrs.find(CTA_TUPLE_ORIG)?;
     let concerned = [Some(tuple), attrs.find(CTA_TUPLE_REPLY)].into_iter().flatten().any(|t| {

@@ -10,6 +10,8 @@
 
 pub mod attr;
 pub mod conntrack;
+#[doc(hidden)]
+pub mod decoders;
 mod kernel;
 mod leftovers;
 pub mod lock;

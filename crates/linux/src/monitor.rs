@@ -114,7 +114,7 @@ impl Monitor {
     }
 }
 
-fn decode(names: &mut FxHashMap<u32, IfName>, kind: u16, payload: &[u8]) -> Option<Event> {
+pub(crate) fn decode(names: &mut FxHashMap<u32, IfName>, kind: u16, payload: &[u8]) -> Option<Event> {
     match kind {
         RTM_NEWLINK | RTM_DELLINK => {
             // Bridges tell of their ports in messages of their own family: not a change of the link.

@@ -4,10 +4,10 @@
 //! and when this process dies they stay and the next one claims them. So one [`NftSocket`] is kept for life.
 
 mod constant;
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod expr;
-mod set;
+pub(crate) mod set;
 
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ impl Rtnl {
     }
 }
 
-fn encode(w: &mut Writer, rule: &IpRule) {
+pub(crate) fn encode(w: &mut Writer, rule: &IpRule) {
     w.raw(&header(rule));
     w.u32(FRA_PRIORITY, rule.priority);
     w.u32(FRA_TABLE, rule.table);
@@ -81,7 +81,7 @@ fn encode(w: &mut Writer, rule: &IpRule) {
     }
 }
 
-fn decode_rule(payload: &[u8]) -> Option<IpRule> {
+pub(crate) fn decode_rule(payload: &[u8]) -> Option<IpRule> {
     let header = payload.first_chunk::<12>()?;
     (header[7] == FR_ACT_TO_TBL).then_some(())?;
     let attrs = Attrs::after(payload, 12);

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
-use calico_net::{Family, Mac};
+use calico_net::{Family, IfName, Mac};
 use nix::errno::Errno;
 
 use super::{Rtnl, RtnlError, address_family, failed, family_of, read_address, write_address};
-use crate::attr::{Attrs, read_u16, read_u32};
+use crate::attr::{Attrs, Writer, read_u16, read_u32};
 use crate::netlink::{CREATE, REPLACE};
 
 const RTM_NEWNEIGH: u16 = 28;
@@ -38,20 +38,7 @@ impl Rtnl {
             .dump(
                 RTM_GETNEIGH,
                 |w| w.raw(&[0; 12]),
-                |m| {
-                    let payload = m.payload;
-                    family_of(*payload.first()?)?;
-                    let index = read_u32(payload.get(4..)?)?;
-                    let state = read_u16(payload.get(8..)?)?;
-                    let attrs = Attrs::after(payload, 12);
-                    let address = attrs.find(NDA_DST).and_then(read_address)?;
-                    (state & NUD_NOARP == 0 && payload.get(10)? & NTF_PROXY == 0).then_some(())?;
-                    Some(Neighbour {
-                        key: NeighbourKey { device: names.get(&index)?.clone(), address },
-                        mac: attrs.find(NDA_LLADDR).and_then(|m| Some(Mac(m.try_into().ok()?))),
-                        permanent: state & NUD_PERMANENT != 0,
-                    })
-                },
+                |m| decode_neighbour(m.payload, |index| names.get(&index).cloned()),
             )
             .map_err(failed("read neighbours"))
     }
@@ -72,13 +59,9 @@ impl Rtnl {
         }
         let refusals = self
             .apply(&items, |w, seq, flags, (place, index)| match &ops[*place] {
-                NeighbourOp::Replace(Neighbour { key, mac, permanent: _ }) => {
+                NeighbourOp::Replace(neighbour) => {
                     w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| {
-                        w.raw(&ndmsg(key.address, *index, NUD_PERMANENT));
-                        write_address(w, NDA_DST, key.address);
-                        if let Some(mac) = mac {
-                            w.attr(NDA_LLADDR, &mac.0);
-                        }
+                        encode_neighbour(w, neighbour, *index);
                     });
                 }
                 NeighbourOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
@@ -98,4 +81,29 @@ impl Rtnl {
         refused.sort_by_key(|(place, _)| *place);
         Ok(refused)
     }
+}
+
+/// Writes an entry as a permanent one: the only kind that we make.
+pub(crate) fn encode_neighbour(w: &mut Writer, neighbour: &Neighbour, index: u32) {
+    let Neighbour { key, mac, permanent: _ } = neighbour;
+    w.raw(&ndmsg(key.address, index, NUD_PERMANENT));
+    write_address(w, NDA_DST, key.address);
+    if let Some(mac) = mac {
+        w.attr(NDA_LLADDR, &mac.0);
+    }
+}
+
+/// An IP neighbour; `None` for bridges' entries, proxies and what needs no resolution.
+pub(crate) fn decode_neighbour(payload: &[u8], name: impl Fn(u32) -> Option<IfName>) -> Option<Neighbour> {
+    family_of(*payload.first()?)?;
+    let index = read_u32(payload.get(4..)?)?;
+    let state = read_u16(payload.get(8..)?)?;
+    let attrs = Attrs::after(payload, 12);
+    let address = attrs.find(NDA_DST).and_then(read_address)?;
+    (state & NUD_NOARP == 0 && payload.get(10)? & NTF_PROXY == 0).then_some(())?;
+    Some(Neighbour {
+        key: NeighbourKey { device: name(index)?, address },
+        mac: attrs.find(NDA_LLADDR).and_then(|m| Some(Mac(m.try_into().ok()?))),
+        permanent: state & NUD_PERMANENT != 0,
+    })
 }
