@@ -34,7 +34,8 @@ pub(crate) fn raise(known: &Known, id: &SmolStr, counts: &BTreeMap<Cidr, u32>) -
     let held = known.handle(id);
     let mut handle = held.map(|(h, _)| h.clone()).unwrap_or_default();
     for (block, count) in counts {
-        *handle.block.entry(*block).or_default() += count;
+        let held = handle.block.entry(*block).or_default();
+        *held = held.saturating_add(*count);
     }
     Change::handle(id, handle, held.map(|(_, r)| r))
 }

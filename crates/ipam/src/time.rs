@@ -62,7 +62,11 @@ impl UnixTime {
             }
             _ => return None,
         };
-        let nanos = if fraction.is_empty() { 0 } else { number(&format!("{fraction:0<9}")[..9])? };
+        let nanos = match fraction {
+            "" => 0,
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => number(&format!("{digits:0<9.9}"))?,
+            _ => return None,
+        };
         let secs = days(year, month, day)? * 86_400 + (hour * 3600 + minute * 60 + second) as i64 - offset;
         let secs = u64::try_from(secs).ok()?;
         Some(UnixTime(secs.checked_mul(NANOS)?.checked_add(nanos)?))

@@ -34,3 +34,13 @@ fn every_day_of_four_centuries_comes_back() {
         assert_eq!(UnixTime::parse_rfc3339(&time.rfc3339()), Some(time));
     }
 }
+
+#[test]
+fn a_fraction_of_other_characters_is_no_time() {
+    for text in [".aääääZ", ".ééééééZ", ".12345678éZ", ".1234567890xZ", ".-Z", ".1é+01:00"] {
+        let text = format!("2026-11-23T00:47:57{text}");
+        assert_eq!(UnixTime::parse_rfc3339(&text), None, "{text}");
+    }
+    let long = UnixTime::parse_rfc3339("2026-11-23T00:47:57.1234567899Z").unwrap();
+    assert_eq!(long.0 % super::NANOS, 123_456_789, "finer than we count");
+}
