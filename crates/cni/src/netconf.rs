@@ -237,8 +237,10 @@ impl NetConf {
             let details = format!("invalid type: it is {raw}, it must be a JSON object");
             return Err(CniError::new(Code::Decode, "cannot decode the network configuration", details));
         }
-        let mut conf = NetConf::deserialize(&raw)
-            .map_err(|e| CniError::new(Code::Decode, "cannot decode the network configuration", e))?;
+        let mut conf = NetConf::deserialize(&raw).map_err(|e| {
+            let details = wrong_member(&raw).unwrap_or_else(|| e.to_string());
+            CniError::new(Code::Decode, "cannot decode the network configuration", details)
+        })?;
         conf.raw = raw;
         let version: SpecVersion = conf
             .cni_version
@@ -328,6 +330,15 @@ impl NetConf {
         let handle = format!("{}.{container_id}", self.name);
         handle.split('\r').next().unwrap_or_default().to_owned()
     }
+}
+
+/// The first member of a configuration that cannot be read by itself, and why.
+fn wrong_member(raw: &Value) -> Option<String> {
+    raw.as_object()?.iter().find_map(|(name, value)| {
+        let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
+        let error = NetConf::deserialize(&alone).err()?;
+        Some(format!("{name} is {value}: {error}"))
+    })
 }
 
 /// The address that CNI_ARGS asks for with `IP=`.

@@ -36,10 +36,7 @@ items:
 fn refusals_name_document_path_and_value() {
     let cases = [
         ("a: [", ""),
-        (
-            "hello",
-            "document 1: \"hello\": is no resource: kind, apiVersion, metadata and spec are needed",
-        ),
+        ("hello", "document 1: \"hello\": is no resource: kind, apiVersion, metadata and spec are needed"),
         ("kind: Teir\n", "document 1 (Teir): kind: \"Teir\": is no kind of resource"),
         ("metadata: {name: x}\n", "document 1: kind: is needed"),
         (

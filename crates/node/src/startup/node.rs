@@ -28,7 +28,6 @@ pub struct NodePlan {
 #[error("{reason}")]
 pub struct Refusal {
     /// Why.
-    #[source]
     pub reason: Reason,
     /// Clears detected addresses that others might rely on in vain.
     pub clear: Option<Write>,

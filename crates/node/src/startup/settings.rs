@@ -158,11 +158,12 @@ fn bad(variable: &str, problem: impl ToString) -> SettingError {
 }
 
 fn flag(get: Get<'_>, name: &str, default: bool) -> Result<bool, SettingError> {
-    match get(name).to_ascii_lowercase().as_str() {
+    let text = get(name);
+    match text.to_ascii_lowercase().as_str() {
         "" => Ok(default),
         "true" | "yes" | "1" | "on" => Ok(true),
         "false" | "no" | "0" | "off" => Ok(false),
-        other => Err(bad(name, format!("{other:?} is neither true nor false"))),
+        _ => Err(bad(name, format!("{text:?} is neither true nor false"))),
     }
 }
 
@@ -241,11 +242,12 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
 }
 
 fn encapsulation(get: Get<'_>, name: &str) -> Result<&'static str, SettingError> {
-    match get(name).to_ascii_lowercase().as_str() {
+    let text = get(name);
+    match text.to_ascii_lowercase().as_str() {
         "" | "off" | "never" => Ok("Never"),
         "always" => Ok("Always"),
         "crosssubnet" | "cross-subnet" => Ok("CrossSubnet"),
-        other => Err(bad(name, format!("{other:?} is none of Never, Always, CrossSubnet"))),
+        _ => Err(bad(name, format!("{text:?} is none of Never, Always, CrossSubnet"))),
     }
 }
 
