@@ -405,6 +405,34 @@ fn both_places_of_ipams_settings_say_the_same() {
 }
 
 #[test]
+fn both_places_of_ipams_settings_survive_a_race() {
+    let bench = Bench::new();
+    bench.output("ipam configure --strictaffinity true");
+    let bench = &bench;
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let seconds = 10 * writer + round;
+                    bench.output(&format!("ipam configure --ip-cooldown-seconds {seconds}"));
+                    bench.output(&format!("ipam configure --max-blocks-per-host {}", seconds + 1));
+                }
+            });
+        }
+        let settings =
+            "{apiVersion: projectcalico.org/v3, kind: IPAMConfiguration, metadata: {name: default},
+                         spec: {strictAffinity: true, autoAllocateBlocks: true}}";
+        scope.spawn(move || bench.apply(settings));
+    });
+    let record = bench.stored("/calico/ipam/v2/config").unwrap();
+    let resource = bench.stored("/calico/resources/v3/projectcalico.org/ipamconfigurations/default").unwrap();
+    let record: calico_api::IpamConfig = serde_json::from_str(&record).unwrap();
+    let resource: serde_json::Value = serde_json::from_str(&resource).unwrap();
+    let spec: calico_api::IPAMConfigurationSpec = serde_json::from_value(resource["spec"].clone()).unwrap();
+    assert_eq!(record.clone().with_spec(&spec), record, "{resource}");
+}
+
+#[test]
 fn a_cluster_of_another_version_is_refused() {
     let bench = Bench::new();
     bench.output("get nodes #own-version");
