@@ -154,6 +154,11 @@ fn merge_object(raw: &mut Map<String, Value>, before: &Map<String, Value>, after
 /// Elements that were there before keep their raw form wherever they stand now; an element changed in place (lists of
 /// equal length) is merged; others are new.
 fn merge_array(raw: &mut Vec<Value>, before: &[Value], after: &[Value]) {
+    // Nothing in it that we do not know: no need to find each element's place (network sets have 100,000).
+    if raw == before {
+        after.clone_into(raw);
+        return;
+    }
     let mut used = vec![false; before.len()];
     let mut merged: Vec<Option<Value>> = Vec::with_capacity(after.len());
     for (index, value) in after.iter().enumerate() {
