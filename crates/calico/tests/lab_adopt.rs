@@ -1,7 +1,10 @@
 //! What an earlier agent, or another Calico, left in the kernel: adopted, and what does not fit removed once everything
 //! of ours stands.
 
-#![allow(clippy::disallowed_methods, reason = "tests of the shipped binary run processes and wait for conditions")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of the shipped binary run processes and wait for conditions"
+)]
 
 #[path = "support/lab.rs"]
 mod lab;
@@ -47,7 +50,8 @@ const LOOK: &str = "nft list tables | grep -E 'ip6? calico'; ipset list -name; \
 #[test]
 fn another_calicos_leftovers_go_once_ours_stand() {
     // A marker in the kernel's own order: the monitor prints transactions as they are committed.
-    let before = format!("{LEFTOVERS}\n(nft monitor > /run/nft-monitor 2>&1 & echo $! > /run/nft-monitor.pid)\n");
+    let before =
+        format!("{LEFTOVERS}\n(nft monitor > /run/nft-monitor 2>&1 & echo $! > /run/nft-monitor.pid)\n");
     let Some(lab) = Lab::up("leftovers", &["--nodes", "1", "--before", &before]) else { return };
     let mut left = String::new();
     let gone = until(Duration::from_secs(10), || {
@@ -132,7 +136,12 @@ fn an_interface_that_goes_takes_its_route_and_file_and_brings_them_back() {
     wait_for("both back when it is up", || state() == (true, true));
     lab.sh("node1", &format!("ip link del {name}"));
     wait_for("no route and no file without it", || state() == (false, false));
-    lab.sh("node1", &format!("ip link add {name} type veth peer name peer0 && ip link set peer0 up && ip link set {name} up"));
+    lab.sh(
+        "node1",
+        &format!(
+            "ip link add {name} type veth peer name peer0 && ip link set peer0 up && ip link set {name} up"
+        ),
+    );
     wait_for("both back with a new interface of the name", || state() == (true, true));
     let neighbours = format!("ip neigh show dev {name} nud permanent");
     wait_for("its neighbour too", || lab.sh("node1", &neighbours).contains(&address));

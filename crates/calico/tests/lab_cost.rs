@@ -1,6 +1,9 @@
 //! What a change costs: in proportion to the change, whatever else the node holds; and what it leaves alone.
 
-#![allow(clippy::disallowed_methods, reason = "tests of the shipped binary run processes and wait for conditions")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of the shipped binary run processes and wait for conditions"
+)]
 
 #[path = "support/lab.rs"]
 mod lab;
@@ -134,7 +137,9 @@ fn one_member_more_is_one_element_on_the_wire() {
     lab.wait_quiet("node1");
     let before = lab.metrics("node1");
     lab.ctl("apply", &network_set(MEMBERS + 1));
-    wait_for("the member", || lab.metrics("node1")["felix_nft_calls_total"] > before["felix_nft_calls_total"]);
+    wait_for("the member", || {
+        lab.metrics("node1")["felix_nft_calls_total"] > before["felix_nft_calls_total"]
+    });
     let [operations, messages, bytes, calls, routes] = sent(&before, &lab.metrics("node1"));
     println!(
         "one member more in a set of {MEMBERS}: {operations} operations, {messages} messages, {bytes} bytes, \

@@ -55,9 +55,9 @@ pub fn cleanup(local: Vec<Setting>, sysctl: Sysctl) -> Result<Outcome, CleanupEr
     match std::fs::remove_dir_all(&status) {
         Ok(()) => outcome.removed.push(format!("directory {}", status.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => outcome
-            .problems
-            .push(Problem { object: status.display().to_string(), reason: error.to_string() }),
+        Err(error) => {
+            outcome.problems.push(Problem { object: status.display().to_string(), reason: error.to_string() })
+        }
     }
     outcome.problems.extend(calico_dataplane::cleanup(&settings, &mut kernel));
     let complete = calico_dataplane::Report { complete: true, ..Default::default() };
@@ -81,13 +81,16 @@ fn survey(settings: &Settings, kernel: &mut dyn Kernel) -> Result<Survey, Kernel
     // Interfaces first: routes and neighbours name them by number.
     kernel.read_links()?;
     let tables: Vec<Table> = kernel.read_nft()?.into_keys().collect();
-    let mut names: BTreeSet<String> = tables.iter().map(|t| NftOp::AddTable(*t).object().to_string()).collect();
+    let mut names: BTreeSet<String> =
+        tables.iter().map(|t| NftOp::AddTable(*t).object().to_string()).collect();
     let routes = kernel.read_routes()?.into_iter().filter(|r| ownership.is_ours(r));
     names.extend(routes.map(|route| format!("route {route}")));
     let neighbours = kernel.read_neighbours()?.into_iter();
     let neighbours = neighbours.filter(|n| n.permanent && ownership.is_workload(&n.key.device));
     names.extend(neighbours.map(|n| format!("neighbour {} dev {}", n.key.address, n.key.device)));
-    names.extend(leftovers::plan(&kernel.read_leftovers()?).iter().map(|op| format!("another Calico's: {op}")));
+    names.extend(
+        leftovers::plan(&kernel.read_leftovers()?).iter().map(|op| format!("another Calico's: {op}")),
+    );
     Ok(Survey { tables, names })
 }
 

@@ -247,7 +247,8 @@ fn comparable(object: &Value) -> Option<(String, String)> {
         elements.sort_by_key(Value::to_string);
     }
     let name = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let place = if kind == "rule" { format!("rule {}", name("chain")) } else { format!("{kind} {}", name("name")) };
+    let place =
+        if kind == "rule" { format!("rule {}", name("chain")) } else { format!("{kind} {}", name("name")) };
     Some((place, format!("{kind} {}", Value::Object(fields))))
 }
 
