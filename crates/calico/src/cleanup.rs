@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use calico_linux::sysctl::Sysctl;
 use calico_node::bird::daemon::Paths;
-use calico_node::bird::retirement::{Retired, retire};
+use calico_node::bird::retirement::retire;
 
 use crate::agent::read_local_settings;
 
@@ -34,17 +34,8 @@ fn run() -> Result<bool> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let bird = runtime.block_on(retire(&Paths::default())).context("BIRD");
     match &bird {
-        Ok(Retired { pid, routes, left_to }) => {
-            if let Some(pid) = pid {
-                println!("removed BIRD, process {pid}");
-            }
-            for route in routes {
-                println!("removed the route {route}");
-            }
-            if let Some(other) = left_to {
-                println!("left: routes of protocol bird, to process {other}, a BIRD that is not ours");
-            }
-        }
+        Ok(Some(pid)) => println!("removed BIRD, process {pid}, with its routes"),
+        Ok(None) => {}
         Err(error) => eprintln!("stays: {error:#}"),
     }
     Ok(outcome.problems.is_empty() && bird.is_ok())
