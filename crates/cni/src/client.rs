@@ -6,12 +6,18 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, sendmsg, socket_with,
+};
 
 use crate::request::{Request, Response, body_len, header};
 
 /// How often an absent agent is tried again: a restart takes a few hundred milliseconds.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// How long the agent may take for its answer (spec 5 §2.1: IPAM alone may take 90 s).
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,7 @@ pub fn call(
 ) -> Result<Response, CallError> {
     let mut stream = connect_within(socket, connect)?;
     stream.set_read_timeout(Some(answer)).map_err(CallError::Broken)?;
+    stream.set_write_timeout(Some(answer)).map_err(CallError::Broken)?;
     let body = serde_json::to_vec(request).map_err(|e| CallError::Garbled(e.to_string()))?;
     let header = header(&body).ok_or_else(|| CallError::Garbled("the request is too long".to_owned()))?;
     send(&mut stream, &header, &body, netns).map_err(CallError::Broken)?;
@@ -56,7 +63,7 @@ pub fn call(
 fn connect_within(socket: &Path, patience: Duration) -> Result<UnixStream, CallError> {
     let start = Instant::now();
     loop {
-        match UnixStream::connect(socket) {
+        match try_connect(socket) {
             Ok(stream) => return Ok(stream),
             Err(_) if start.elapsed() < patience => std::thread::sleep(RETRY),
             Err(_) => {
@@ -65,6 +72,16 @@ fn connect_within(socket: &Path, patience: Duration) -> Result<UnixStream, CallE
             }
         }
     }
+}
+
+/// Connects or fails at once: otherwise connecting to an agent that hangs, whose backlog is full, would take for ever.
+fn try_connect(path: &Path) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The header carries the descriptor; it is four bytes, which a stream socket takes whole or not at all.
@@ -85,4 +102,58 @@ fn send(
         return Err(ErrorKind::WriteZero.into());
     }
     stream.write_all(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{bind, listen};
+
+    use super::*;
+    use crate::arguments::{Arguments, Verb};
+    use crate::request::{PROTOCOL, Plugin};
+
+    fn request(netconf: serde_json::Value) -> Request {
+        Request {
+            protocol: PROTOCOL,
+            plugin: Plugin::Network,
+            arguments: Arguments {
+                verb: Verb::Del,
+                container_id: "c1".to_owned(),
+                netns: String::new(),
+                ifname: "eth0".to_owned(),
+                args: String::new(),
+                path: String::new(),
+            },
+            netconf,
+        }
+    }
+
+    /// A socket that listens and nobody accepts from; connections wait until there are `backlog` + 1.
+    fn hanging(dir: &Path, backlog: i32) -> (std::path::PathBuf, std::os::fd::OwnedFd) {
+        let path = dir.join("cni.sock");
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("socket");
+        bind(&socket, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
+        listen(&socket, backlog).expect("listening");
+        (path, socket)
+    }
+
+    #[test]
+    fn a_full_backlog_is_an_absent_agent() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (path, _listener) = hanging(dir.path(), 0);
+        let _waiting = try_connect(&path).expect("the first waits in the backlog");
+        let error = call(&path, &request(serde_json::json!({})), None, RETRY, RETRY).expect_err("full");
+        assert!(matches!(error, CallError::Absent { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_is_given_up() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (path, _listener) = hanging(dir.path(), 8);
+        // More than a socket's buffer holds, less than a frame may be.
+        let long = serde_json::json!({"filler": "x".repeat(crate::request::MAX_FRAME / 2)});
+        let error = call(&path, &request(long), None, RETRY, RETRY).expect_err("nobody reads");
+        assert!(matches!(error, CallError::Broken(_)), "{error}");
+    }
 }

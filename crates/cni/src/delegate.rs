@@ -2,18 +2,22 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use calico_net::Cidr;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::arguments::Arguments;
 use crate::attach::{Addresses, default_routes};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::result::AddResult;
+
+/// How long a plugin may take: as long as our own IPAM (spec 5 §2.1), and less than the runtime's side waits for us.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Asks the configured plugin for addresses.
 pub async fn add(conf: &NetConf, arguments: &Arguments) -> Result<Addresses, CniError> {
@@ -29,7 +33,7 @@ pub async fn add(conf: &NetConf, arguments: &Arguments) -> Result<Addresses, Cni
         routes.dedup();
     }
     let addresses = result.ips.iter().map(|ip| ip.address).collect();
-    Ok(Addresses { addresses, routes, dns: None })
+    Ok(Addresses { addresses, routes, dns: result.dns })
 }
 
 /// Gives the addresses back.
@@ -58,13 +62,27 @@ fn tolerant(args: &str) -> String {
     std::iter::once("IgnoreUnknown=1").chain(pairs).collect::<Vec<_>>().join(";")
 }
 
-async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
-    let plugin = &conf.ipam.plugin;
-    if plugin.is_empty() || plugin.contains('/') {
-        let details =
-            format!("ipam.type is {plugin:?}; it must name a plugin such as calico-ipam or host-local");
-        return Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details));
+/// Refuses a plugin that cannot be looked up.
+pub fn check_name(plugin: &str) -> Result<(), CniError> {
+    if !plugin.is_empty() && !plugin.contains('/') {
+        return Ok(());
     }
+    let details = format!("ipam.type is {plugin:?}; it must name a plugin such as calico-ipam or host-local");
+    Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details))
+}
+
+async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
+    run_within(conf, arguments, verb, PATIENCE).await
+}
+
+async fn run_within(
+    conf: &NetConf,
+    arguments: &Arguments,
+    verb: &str,
+    patience: Duration,
+) -> Result<Vec<u8>, CniError> {
+    let plugin = &conf.ipam.plugin;
+    check_name(plugin)?;
     let program = std::env::split_paths(&arguments.path)
         .map(|dir| dir.join(plugin))
         .find(|p: &PathBuf| p.is_file())
@@ -73,7 +91,7 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
             CniError::new(Code::InvalidConfiguration, "IPAM plugin not found", details)
         })?;
     let failed = |e: std::io::Error| CniError::new(Code::Io, format!("cannot run {plugin}"), e);
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", &arguments.container_id)
         .env("CNI_NETNS", &arguments.netns)
@@ -86,14 +104,13 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(conf.raw.to_string().as_bytes()).await {
-            // It ended without reading: its answer says why.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            written => written.map_err(failed)?,
-        }
-    }
-    let output = child.wait_with_output().await.map_err(failed)?;
+    // Dropped when time is up, and killed by that: what it holds (a lock, a lease half made) is then free for the retry.
+    let conversation = tokio::time::timeout(patience, converse(child, conf.raw.to_string()));
+    let output = conversation.await.map_err(|_| {
+        let details = format!("no answer to {verb} within {patience:?}; it was killed");
+        CniError::new(Code::TryAgainLater, format!("{plugin} does not answer"), details)
+    })?;
+    let output = output.map_err(failed)?;
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -102,3 +119,18 @@ async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8
         CniError::generic(format!("{plugin} failed"), format!("{}: {}", output.status, said.trim()))
     }))
 }
+
+/// The configuration in, the answer out.
+async fn converse(mut child: Child, input: String) -> std::io::Result<Output> {
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()).await {
+            // It ended without reading: its answer says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
+    }
+    child.wait_with_output().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,13 @@ impl CniError {
         CniError::new(Code::Generic, msg, details)
     }
 
+    /// Whether the request itself is wrong: the same one fails again whenever it is tried.
+    pub fn is_final(&self) -> bool {
+        let wrong =
+            [Code::UnsupportedField, Code::InvalidEnvironment, Code::InvalidConfiguration].map(Code::number);
+        wrong.contains(&self.code)
+    }
+
     /// The JSON object that the plugin prints.
     pub fn to_json(&self, version: SpecVersion) -> String {
         #[derive(Serialize)]

@@ -22,6 +22,7 @@ pub mod error;
 pub mod netconf;
 pub mod node_name;
 pub mod plugin;
+pub mod queue;
 pub mod request;
 pub mod result;
 pub mod sandbox;

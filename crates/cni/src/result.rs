@@ -153,8 +153,22 @@ impl AddResult {
         for route in flat.into_iter().filter_map(Value::as_array).flatten() {
             result.routes.push(Route { dst: route["dst"].as_str()?.to_owned(), gw: gateway(route, "gw") });
         }
+        result.dns = read_dns(&value["dns"]);
         Some(result)
     }
+}
+
+/// DNS settings, if any is there.
+fn read_dns(value: &Value) -> Option<RuntimeDns> {
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    let list = |key: &str| value[key].as_array().into_iter().flatten().filter_map(text).collect();
+    let dns = RuntimeDns {
+        servers: list("nameservers"),
+        domain: text(&value["domain"]).unwrap_or_default(),
+        searches: list("search"),
+        options: list("options"),
+    };
+    (dns != RuntimeDns::default()).then_some(dns)
 }
 
 /// Drops members that are null, as the specification leaves optional fields out.

@@ -1,27 +1,22 @@
 //! The agent's side: a root-only socket, one answer per request, retries of one container joined to the work in flight.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{MutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{Arguments, Verb};
 use crate::error::{CniError, Code};
+use crate::queue::{Queue, attachment};
 use crate::request::{PROTOCOL, Request, Response, body_len, header};
 use crate::spool::{self, SpoolError};
-
-/// Requests worked on at once. The kernel serialises most of an ADD; more would only wait in another place.
-const MAX_WORKING: usize = 32;
 
 /// Connections that may wait for their turn. kubelet starts tens of pods at once, never thousands.
 const MAX_WAITING: usize = 1024;
@@ -32,7 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the spool is looked at again for requests that could not be done, or came while we were starting.
 const SPOOL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Who does the work.
+/// Who does the work. How much of it at once is its own affair: an ADD that waits for policy costs nothing.
 #[async_trait::async_trait]
 pub trait Work: Send + Sync + 'static {
     /// Carries out one request; the document to print.
@@ -43,33 +38,12 @@ pub trait Work: Send + Sync + 'static {
     ) -> Result<Option<serde_json::Value>, CniError>;
 }
 
-type Outcome = Shared<BoxFuture<'static, Response>>;
-
-/// Requests in flight, by container and interface: a retry of the same request joins it, another verb waits for it.
-#[derive(Default)]
-struct InFlight(Mutex<HashMap<(String, String), (Request, Outcome)>>);
-
 /// The agent's CNI server.
 pub struct Server<W> {
     work: Arc<W>,
-    in_flight: InFlight,
-    working: Semaphore,
+    queue: Arc<Queue>,
     waiting: Semaphore,
     spool: PathBuf,
-    /// Held from reading a spooled request until its file is gone, so that nobody carries it out later.
-    spooling: tokio::sync::Mutex<()>,
-}
-
-/// Takes a request out of [`InFlight`] when its work ends, even by a panic: a retry must begin anew.
-struct Landing<'a> {
-    in_flight: &'a InFlight,
-    key: (String, String),
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
 }
 
 impl<W: Work> Server<W> {
@@ -77,18 +51,24 @@ impl<W: Work> Server<W> {
     pub fn new(work: W, spool: &Path) -> Arc<Server<W>> {
         Arc::new(Server {
             work: Arc::new(work),
-            in_flight: InFlight::default(),
-            working: Semaphore::new(MAX_WORKING),
+            queue: Arc::default(),
             waiting: Semaphore::new(MAX_WAITING),
             spool: spool.to_owned(),
-            spooling: tokio::sync::Mutex::default(),
         })
     }
 
     /// Listens until `shutdown`. The spool is worked off meanwhile: a datastore that is away must not keep ADDs and
     /// STATUS from being answered.
     pub async fn serve(self: Arc<Self>, socket: &Path, shutdown: CancellationToken) -> io::Result<()> {
-        let listener = bind(socket)?;
+        self.serve_on(bind(socket)?, shutdown).await
+    }
+
+    /// As [`Server::serve`], for who wants to know that it listens.
+    pub async fn serve_on(
+        self: Arc<Self>,
+        listener: UnixListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
         tokio::spawn(self.clone().drain_until(shutdown.clone()));
         loop {
             tokio::select! {
@@ -128,7 +108,10 @@ impl<W: Work> Server<W> {
         }
         let (request, netns) = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut stream)).await??;
         let response = if request.protocol == PROTOCOL {
-            self.clone().answer(request, netns).await
+            tokio::select! {
+                response = self.answer(request, netns) => response,
+                () = gone(&mut stream) => return Ok(()),
+            }
         } else {
             let details = format!(
                 "the plugin speaks protocol {}, this agent {PROTOCOL}; install the plugin again",
@@ -139,56 +122,37 @@ impl<W: Work> Server<W> {
         write_frame(&mut stream, &response).await
     }
 
-    /// The answer to a request. The work goes on when the plugin goes away; its retry then finds it in flight.
-    async fn answer(self: Arc<Self>, request: Request, netns: Option<OwnedFd>) -> Response {
+    /// The answer to a request. The work goes on when the plugin goes away; its retry then finds what it did.
+    async fn answer(self: &Arc<Self>, request: Request, netns: Option<OwnedFd>) -> Response {
+        let server = self.clone();
         if !matches!(request.arguments.verb, Verb::Add | Verb::Del | Verb::Check) {
-            return self.perform(request, netns).await;
+            let work = tokio::spawn(async move { respond(server.work.perform(request, netns).await) });
+            return work.await.unwrap_or_else(|e| Response::Failed(CniError::generic("the agent failed", e)));
         }
-        if request.arguments.verb == Verb::Add
-            && let Err(error) = self.complete_spooled(&request.arguments).await
-        {
-            return Response::Failed(error);
-        }
-        let key = (request.arguments.container_id.clone(), request.arguments.ifname.clone());
-        let mut netns = netns;
-        loop {
-            let (joined, outcome) = {
-                let mut map = self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner);
-                match map.get(&key) {
-                    Some((running, outcome)) => (*running == request, outcome.clone()),
-                    None => {
-                        let server = self.clone();
-                        let (job, own, netns) = (request.clone(), key.clone(), netns.take());
-                        let work = tokio::spawn(async move {
-                            let _landed = Landing { in_flight: &server.in_flight, key: own };
-                            server.perform(job, netns).await
-                        });
-                        let outcome = work
-                            .map(|joined| {
-                                joined.unwrap_or_else(|e| {
-                                    Response::Failed(CniError::generic("the agent failed", e))
-                                })
-                            })
-                            .boxed()
-                            .shared();
-                        map.insert(key.clone(), (request.clone(), outcome.clone()));
-                        (true, outcome)
-                    }
-                }
-            };
-            let response = outcome.await;
-            if joined {
-                return response;
-            }
-        }
+        let job = request.clone();
+        let begin = move |askers| async move { respond(server.perform(job, netns, askers).await) };
+        let (outcome, _asker) = self.queue.enter(&request, begin);
+        outcome.await
     }
 
-    async fn perform(&self, request: Request, netns: Option<OwnedFd>) -> Response {
-        let _turn = self.working.acquire().await.expect("the semaphore is never closed");
-        match self.work.perform(request, netns).await {
-            Ok(document) => Response::Done(document),
-            Err(error) => Response::Failed(error),
+    /// Carries out a request in its turn.
+    async fn perform(
+        &self,
+        request: Request,
+        netns: Option<OwnedFd>,
+        askers: Weak<()>,
+    ) -> Result<Option<serde_json::Value>, CniError> {
+        let verb = request.arguments.verb;
+        if verb == Verb::Add {
+            self.complete_spooled(&request.arguments).await?;
         }
+        // The runtime gave it up and sees to what comes next. Only a DEL is right at any time.
+        if askers.strong_count() == 0 && verb != Verb::Del {
+            let container = &request.arguments.container_id;
+            tracing::info!(?verb, %container, "the plugin went away before its turn came");
+            return Err(CniError::new(Code::TryAgainLater, "not done", "nobody waits for it any more"));
+        }
+        self.work.perform(request, netns).await
     }
 
     async fn drain_until(self: Arc<Self>, shutdown: CancellationToken) {
@@ -201,52 +165,87 @@ impl<W: Work> Server<W> {
         }
     }
 
+    /// How many DELs wait in the spool.
+    pub fn spooled(&self) -> Result<usize, SpoolError> {
+        spool::list(&self.spool).map(|files| files.len())
+    }
+
     /// Completes spooled DELs; one that fails stays for the next round.
     async fn drain_spool(self: &Arc<Self>) {
+        if let Err(error) = spool::remove_unfinished(&self.spool, SystemTime::now()) {
+            tracing::warn!(%error, "cannot clean the CNI spool");
+        }
         let files = match spool::list(&self.spool) {
             Ok(files) => files,
             Err(error) => return tracing::error!(%error, "cannot read the CNI spool"),
         };
         for file in files {
-            if let Err(error) = self.complete(&file, &self.spooling.lock().await).await {
+            if let Err(error) = self.complete_in_turn(&file).await {
                 tracing::warn!(file = %file.display(), %error, "a spooled CNI DEL fails; it stays");
             }
         }
     }
 
-    /// Completes the DELs of an attachment that is about to be added again, so that they cannot undo it later.
-    async fn complete_spooled(self: &Arc<Self>, arguments: &Arguments) -> Result<(), CniError> {
-        let list = || {
-            spool::list_of(&self.spool, arguments)
-                .map_err(|e| CniError::new(Code::Io, "cannot read the CNI spool", e))
+    /// Completes a spooled request when the turn of its attachment comes, if it is then still there.
+    async fn complete_in_turn(self: &Arc<Self>, file: &Path) -> Result<(), CniError> {
+        let Some(request) = spool::read(file).map_err(unusable)? else { return Ok(()) };
+        let (server, path) = (self.clone(), file.to_owned());
+        let work = async move {
+            match spool::read(&path).map_err(unusable) {
+                Ok(Some(request)) => respond(server.complete(&path, request).await.map(|()| None)),
+                Ok(None) => Response::Done(None),
+                Err(error) => Response::Failed(error),
+            }
         };
-        if list()?.is_empty() {
-            return Ok(());
+        match self.queue.append(&request.arguments, work).await {
+            Response::Done(_) => Ok(()),
+            Response::Failed(error) => Err(error),
         }
-        let turn = self.spooling.lock().await;
-        for file in list()? {
-            self.complete(&file, &turn).await.map_err(|e| {
-                CniError::new(Code::TryAgainLater, "a DEL of this container is not done yet", e)
-            })?;
+    }
+
+    /// Completes the DELs of an attachment that is about to be added again, so that they cannot undo it later. Called in
+    /// its turn: nobody else carries them out meanwhile.
+    async fn complete_spooled(&self, arguments: &Arguments) -> Result<(), CniError> {
+        for file in spool::list_of(&self.spool, arguments).map_err(unusable)? {
+            let Some(request) = spool::read(&file).map_err(unusable)? else { continue };
+            if attachment(&request.arguments) == attachment(arguments) {
+                self.complete(&file, request).await.map_err(|e| {
+                    CniError::new(Code::TryAgainLater, "a DEL of this container is not done yet", e)
+                })?;
+            }
         }
         Ok(())
     }
 
-    /// Carries out one spooled request and removes it.
-    async fn complete(self: &Arc<Self>, file: &Path, _turn: &MutexGuard<'_, ()>) -> Result<(), CniError> {
-        let unusable = |e: SpoolError| CniError::new(Code::Io, "cannot use a spooled CNI request", e);
-        let Some(request) = spool::read(file).map_err(unusable)? else { return Ok(()) };
+    /// Carries out one spooled request and removes it. One that is wrong in itself is set aside: it would fail for ever.
+    async fn complete(&self, file: &Path, request: Request) -> Result<(), CniError> {
         let container = request.arguments.container_id.clone();
-        if let Response::Failed(error) = Box::pin(self.clone().answer(request, None)).await {
-            return Err(error);
+        match self.work.perform(request, None).await {
+            Ok(_) => spool::remove(file).map_err(unusable)?,
+            Err(error) if error.is_final() => return spool::set_aside(file, error).map_err(unusable),
+            Err(error) => return Err(error),
         }
-        spool::remove(file).map_err(unusable)?;
         tracing::info!(%container, "completed a spooled CNI DEL");
         Ok(())
     }
 }
 
-fn bind(socket: &Path) -> io::Result<UnixListener> {
+fn respond(outcome: Result<Option<serde_json::Value>, CniError>) -> Response {
+    outcome.map_or_else(Response::Failed, Response::Done)
+}
+
+fn unusable(error: SpoolError) -> CniError {
+    CniError::new(Code::Io, "cannot use the CNI spool", error)
+}
+
+/// Ends when the plugin has gone. It says nothing after its request.
+async fn gone(stream: &mut UnixStream) {
+    // Whatever comes instead of the end, an error or bytes, is no plugin that waits.
+    let _ = stream.read(&mut [0]).await;
+}
+
+/// Listens on a socket that only root may use.
+pub fn bind(socket: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     if let Some(dir) = socket.parent() {
         std::fs::create_dir_all(dir)?;

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::arguments::{Arguments, Verb};
 use crate::request::Request;
@@ -20,6 +21,9 @@ const MAX_SPOOLED: usize = 10_000;
 
 /// How much of a container's id is in a file's name. Runtimes use 64 hex digits; the limit of a file name is 255.
 const MAX_LABEL: usize = 128;
+
+/// A file that is being written is renamed within milliseconds; one that is older is of a plugin that was killed.
+const MAX_UNFINISHED: Duration = Duration::from_secs(60);
 
 /// A spooled request could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -67,15 +71,39 @@ pub fn write(dir: &Path, request: &Request, stamp: u128) -> Result<PathBuf, Spoo
 
 /// The spooled requests' files, oldest first.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let mut files = list_with(dir, "json")?;
+    files.sort();
+    Ok(files)
+}
+
+fn list_with(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(io(dir)(e)),
     };
-    let mut files: Vec<PathBuf> =
-        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "json")).collect();
-    files.sort();
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io(dir))?.path();
+        files.extend(Some(path).filter(|p| p.extension().is_some_and(|x| x == extension)));
+    }
     Ok(files)
+}
+
+/// Removes what plugins left that were killed while they wrote.
+pub fn remove_unfinished(dir: &Path, now: SystemTime) -> Result<(), SpoolError> {
+    for file in list_with(dir, "next")? {
+        let modified = match fs::metadata(&file).and_then(|m| m.modified()) {
+            // Finished just now.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            modified => modified.map_err(io(&file))?,
+        };
+        if now.duration_since(modified).is_ok_and(|age| age > MAX_UNFINISHED) {
+            tracing::warn!(path = %file.display(), "removing a CNI request that was never finished");
+            remove(&file)?;
+        }
+    }
+    Ok(())
 }
 
 /// The files of requests for one attachment, oldest first. Others' may be among them, if their ids begin alike.
@@ -106,9 +134,14 @@ pub fn read(path: &Path) -> Result<Option<Request>, SpoolError> {
         Ok(request) => format!("{:?} is never spooled", request.arguments.verb),
         Err(error) => error.to_string(),
     };
-    tracing::error!(path = %path.display(), why, "a spooled CNI request is damaged; set aside");
-    fs::rename(path, path.with_extension("bad")).map_err(io(path))?;
+    set_aside(path, why)?;
     Ok(None)
+}
+
+/// Keeps a request that can never succeed for a person to look at, where nobody tries it again.
+pub fn set_aside(path: &Path, why: impl std::fmt::Display) -> Result<(), SpoolError> {
+    tracing::error!(path = %path.display(), %why, "a spooled CNI request cannot be done; set aside as .bad");
+    fs::rename(path, path.with_extension("bad")).map_err(io(path))
 }
 
 /// Removes a request that is done.
@@ -164,6 +197,24 @@ mod tests {
         assert_eq!(read(&files[1]).expect("one that is gone is no error"), None);
         assert_eq!(list_of(&spool, &request("c").arguments).expect("listed"), vec![files[2].clone()]);
         assert_eq!(list_of(&spool, &request("d").arguments).expect("listed"), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_was_never_finished_goes_when_it_is_old() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let kept = write(dir.path(), &request("a"), 1).expect("written");
+        for (name, age) in [("old.next", 61), ("young.next", 59)] {
+            let file = fs::File::create(dir.path().join(name)).expect("created");
+            file.set_modified(now - Duration::from_secs(age)).expect("dated");
+        }
+        fs::File::open(&kept).and_then(|f| f.set_modified(SystemTime::UNIX_EPOCH)).expect("dated");
+        remove_unfinished(dir.path(), now).expect("removed");
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).expect("there").map(|e| e.expect("entry").path()).collect();
+        left.sort();
+        assert_eq!(left, [kept, dir.path().join("young.next")]);
+        remove_unfinished(&dir.path().join("absent"), now).expect("an absent spool has none");
     }
 
     #[test]

@@ -58,3 +58,20 @@ fn garbage_is_refused() {
         assert_eq!(AddResult::from_json(&value), None, "{text}");
     }
 }
+
+#[test]
+fn dns_is_read_as_it_is_written() {
+    let dns = RuntimeDns {
+        servers: vec!["10.0.0.10".to_owned()],
+        domain: "cluster.local".to_owned(),
+        searches: vec!["svc.cluster.local".to_owned()],
+        options: vec!["ndots:5".to_owned()],
+    };
+    let result = AddResult { dns: Some(dns), ..AddResult::default() };
+    for version in SpecVersion::ALL {
+        let read = AddResult::from_json(&result.to_json(version)).expect("a result");
+        assert_eq!(read.dns, result.dns, "{version}");
+        let without = AddResult::from_json(&AddResult::default().to_json(version)).expect("a result");
+        assert_eq!(without.dns, None, "{version}: an empty object is none");
+    }
+}

@@ -14,6 +14,7 @@ use crate::request::Plugin;
 struct Held {
     started: AtomicUsize,
     release: Arc<Notify>,
+    verbs: std::sync::Mutex<Vec<Verb>>,
 }
 
 #[async_trait::async_trait]
@@ -24,6 +25,10 @@ impl Work for Arc<Held> {
         netns: Option<OwnedFd>,
     ) -> Result<Option<serde_json::Value>, CniError> {
         self.started.fetch_add(1, Ordering::SeqCst);
+        self.verbs.lock().expect("whole").push(request.arguments.verb);
+        if request.arguments.container_id == "wrong" {
+            return Err(CniError::new(Code::InvalidConfiguration, "planted", "planted"));
+        }
         if request.arguments.container_id == "panics" {
             panic!("planted");
         }
@@ -54,6 +59,7 @@ fn request(verb: Verb, container: &str) -> Request {
 struct Fixture {
     dir: tempfile::TempDir,
     held: Arc<Held>,
+    server: Arc<Server<Arc<Held>>>,
     shutdown: CancellationToken,
 }
 
@@ -63,12 +69,13 @@ impl Fixture {
     }
 
     async fn start_in(dir: tempfile::TempDir) -> Fixture {
-        let fixture = Fixture {
-            held: Arc::new(Held { started: AtomicUsize::new(0), release: Arc::new(Notify::new()) }),
-            shutdown: CancellationToken::new(),
-            dir,
-        };
-        let server = Server::new(fixture.held.clone(), &fixture.dir.path().join("spool"));
+        let held = Arc::new(Held {
+            started: AtomicUsize::new(0),
+            release: Arc::new(Notify::new()),
+            verbs: std::sync::Mutex::default(),
+        });
+        let server = Server::new(held.clone(), &dir.path().join("spool"));
+        let fixture = Fixture { held, server: server.clone(), shutdown: CancellationToken::new(), dir };
         let (socket, shutdown) = (fixture.socket(), fixture.shutdown.clone());
         tokio::spawn(async move { server.serve(&socket, shutdown).await });
         fixture
@@ -84,6 +91,13 @@ impl Fixture {
             let long = Duration::from_secs(10);
             client::call(&socket, &request, file.as_ref().map(AsFd::as_fd), long, long).expect("answered")
         })
+    }
+
+    /// Waits until so many connections are served.
+    async fn until_waiting(&self, count: usize) {
+        while self.server.waiting.available_permits() != MAX_WAITING - count {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn until_started(&self, count: usize) {
@@ -169,6 +183,42 @@ async fn a_spool_that_cannot_be_done_does_not_keep_the_socket_closed() {
     fixture.until_started(1).await;
     let answer = fixture.call(request(Verb::Del, "a"), None).await.expect("answered");
     assert!(matches!(answer, Response::Done(_)), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_add_whose_plugin_has_gone_is_not_done_when_its_turn_comes() {
+    let fixture = Fixture::start().await;
+    let first = fixture.call(request(Verb::Add, "a"), None);
+    fixture.until_started(1).await;
+    let mut second = request(Verb::Add, "a");
+    second.netconf = serde_json::json!({"name": "other"});
+    let body = serde_json::to_vec(&second).expect("JSON");
+    let mut plugin = UnixStream::connect(fixture.socket()).await.expect("connected");
+    plugin.write_all(&header(&body).expect("short")).await.expect("written");
+    plugin.write_all(&body).await.expect("written");
+    fixture.until_waiting(2).await;
+    drop(plugin);
+    fixture.until_waiting(1).await;
+    let del = fixture.call(request(Verb::Del, "a"), None);
+    fixture.until_waiting(2).await;
+    fixture.held.release.notify_one();
+    first.await.expect("first");
+    del.await.expect("the second does not hold it up");
+    assert_eq!(*fixture.held.verbs.lock().expect("whole"), [Verb::Add, Verb::Del]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spooled_del_that_is_wrong_is_set_aside() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let spool = dir.path().join("spool");
+    let file = spool::write(&spool, &request(Verb::Del, "wrong"), 1).expect("spooled");
+    spool::write(&spool, &request(Verb::Del, "b"), 2).expect("spooled");
+    let fixture = Fixture::start_in(dir).await;
+    fixture.until_started(2).await;
+    while fixture.server.spooled().expect("counted") > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(file.with_extension("bad").exists());
 }
 
 #[test]
