@@ -45,6 +45,9 @@ pub enum AddressError {
     /// The block's record cannot be read.
     #[error("{0} cannot be read")]
     Damaged(Key),
+    /// The settings cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] crate::known::Problem),
     /// Too many conflicts.
     #[error(transparent)]
     Contended(#[from] Contended),
@@ -97,7 +100,7 @@ impl Operation for AssignAddress {
         }
         let fail = |error| if known.has_hints() { Halt::Refresh } else { Halt::Fail(error) };
         known.require([Key::IpamConfig], [Selection::all(Kind::IPPool)])?;
-        let config = known.config();
+        let config = known.readable_config().map_err(|e| fail(e.into()))?;
         let cidr = self.block_cidr(known).ok_or_else(|| fail(AddressError::NotInPool))?;
         let AddressRequest { address, handle, attributes, owner, .. } = &self.request;
         known.require([Key::Block(cidr), Key::Affinity { owner: owner.clone(), block: cidr }], [])?;

@@ -130,7 +130,7 @@ impl Assign {
         let selections =
             [Selection::all(Kind::IPPool), Selection::all(Kind::IPReservation)].into_iter().chain(own);
         known.require(keys, selections)?;
-        let config = known.config();
+        let config = known.readable_config().map_err(|e| refuse(known, e))?;
         crate::config::check(&config).map_err(|e| refuse(known, e))?;
         if self.pools.is_empty() {
             let labels = self.node_labels(known)?;

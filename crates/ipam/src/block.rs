@@ -52,6 +52,32 @@ pub fn new(cidr: Cidr, owner: &AffinityOwner, now: UnixTime) -> IpamBlock {
     }
 }
 
+/// What a stored block of the key `key` says that cannot be true, if anything. A block that contradicts itself cannot
+/// be written over without a guess at which of its halves is right, and a wrong guess gives an address to two.
+pub fn contradiction(block: &IpamBlock, key: Cidr) -> Option<String> {
+    let IpamBlock { cidr, allocations, unallocated, attributes, .. } = block;
+    if *cidr != key {
+        return Some(format!("cidr: {cidr}: the key says {key}"));
+    }
+    let size = cidr.size().min(1 << MAX_BLOCK_BITS);
+    if allocations.len() as u128 != size {
+        return Some(format!("allocations: {} of them for {size} addresses", allocations.len()));
+    }
+    if let Some(index) = allocations.iter().flatten().find(|index| **index >= attributes.len()) {
+        return Some(format!("allocations: {index}: there are only {} attributes", attributes.len()));
+    }
+    let mut listed = vec![false; allocations.len()];
+    for ordinal in unallocated {
+        match (allocations.get(usize::from(*ordinal)), listed.get_mut(usize::from(*ordinal))) {
+            (Some(None), Some(seen)) if !*seen => *seen = true,
+            (Some(None), _) => return Some(format!("unallocated: {ordinal}: is listed twice")),
+            (Some(Some(_)), _) => return Some(format!("unallocated: {ordinal}: is allocated")),
+            (None, _) => return Some(format!("unallocated: {ordinal}: lies beyond the block")),
+        }
+    }
+    None
+}
+
 /// Who a block belongs to; old writers named the host in another field.
 pub fn owner(block: &IpamBlock) -> Option<AffinityOwner> {
     block.affinity.clone().or_else(|| block.host_affinity.clone().map(AffinityOwner::Host))
@@ -207,7 +233,16 @@ pub fn assign(
     attributes: &Labels,
     reserved: &[Cidr],
 ) -> Vec<IpAddr> {
-    let chosen: Vec<Ordinal> = free(block, reserved).take(count).collect();
+    let mut chosen: Vec<Ordinal> = Vec::new();
+    for ordinal in free(block, reserved) {
+        if chosen.len() == count {
+            break;
+        }
+        // A damaged block may list one twice.
+        if !chosen.contains(&ordinal) {
+            chosen.push(ordinal);
+        }
+    }
     block.unallocated.retain(|n| !chosen.contains(n));
     for ordinal in &chosen {
         occupy(block, *ordinal, handle, attributes);

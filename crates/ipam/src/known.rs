@@ -4,7 +4,7 @@
 //! and feed it from watches: what it holds from earlier is a *hint*, good enough for the common assignment (every write
 //! is a compare-and-swap) but read again before a refusal or a new claim is based on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use calico_api::{
 };
 use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
+
+use crate::block;
 
 /// A record decoded once.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +45,13 @@ impl Record {
     /// Decodes a stored entry.
     pub fn decode(entry: &Entry) -> Record {
         let record = match &entry.key {
-            Key::Block(_) => decode_record(entry).map(Record::Block),
+            Key::Block(key) => decode_record(entry).map(|found: IpamBlock| {
+                // A tombstone counts as absent, whatever it says.
+                match block::contradiction(&found, *key).filter(|_| !found.deleted) {
+                    None => Record::Block(found),
+                    Some(reason) => Record::Damaged(reason.into()),
+                }
+            }),
             Key::Affinity { .. } => decode_record(entry).map(Record::Affinity),
             Key::Handle(_) => decode_record(entry).map(Record::Handle),
             Key::IpamConfig => decode_record(entry).map(Record::Config),
@@ -64,7 +72,8 @@ impl Record {
 }
 
 /// A stored object that IPAM could not read, and why. It counted as absent, or, a block, as occupied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} cannot be read: {reason}")]
 pub struct Problem {
     /// Which.
     pub key: Key,
@@ -101,7 +110,9 @@ pub type Held<'a, R> = (&'a R, &'a Revision);
 /// Everything known of the datastore.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    facts: BTreeMap<Key, Option<Fact>>,
+    facts: BTreeMap<Key, Fact>,
+    /// What must be read again, although a listing may have seen it. No fact is known of these.
+    forgotten: BTreeSet<Key>,
     listed: Vec<(Selection, u64)>,
     /// Counts operations: what earlier ones learnt are hints.
     epoch: u64,
@@ -131,17 +142,23 @@ impl Known {
             _ => false,
         };
         let value = (!gone).then_some((revision, record));
-        self.facts.insert(key, Some(Fact { value, epoch: self.epoch }));
+        self.learn(key, value);
     }
 
     /// Takes in that there is no such entry.
     pub fn observe_absent(&mut self, key: Key) {
-        self.facts.insert(key, Some(Fact { value: None, epoch: self.epoch }));
+        self.learn(key, None);
+    }
+
+    fn learn(&mut self, key: Key, value: Option<(Revision, Arc<Record>)>) {
+        self.forgotten.remove(&key);
+        self.facts.insert(key, Fact { value, epoch: self.epoch });
     }
 
     /// Takes in a whole selection: what it does not list is absent.
     pub fn observe_listing(&mut self, selection: Selection, entries: &[Entry]) {
         self.facts.retain(|key, _| !selection.contains(key));
+        self.forgotten.retain(|key| !selection.contains(key));
         for entry in entries {
             self.observe(entry);
         }
@@ -151,7 +168,8 @@ impl Known {
 
     /// Forgets one entry: it will be read again.
     pub fn forget(&mut self, key: Key) {
-        self.facts.insert(key, None);
+        self.facts.remove(&key);
+        self.forgotten.insert(key);
     }
 
     /// Forgets every handle: what is kept between operations need not grow with every workload.
@@ -162,6 +180,7 @@ impl Known {
         for key in handles.cloned().collect::<Vec<_>>() {
             self.facts.remove(&key);
         }
+        self.forgotten.retain(|k| !matches!(k, Key::Handle(_)));
         self.listed.retain(|(s, _)| *s != Selection::Handles);
     }
 
@@ -180,8 +199,10 @@ impl Known {
     /// Forgets the hints.
     pub(crate) fn drop_hints(&mut self) {
         let epoch = self.epoch;
-        self.facts.retain(|_, fact| fact.as_ref().is_some_and(|f| f.epoch == epoch));
+        self.facts.retain(|_, fact| fact.epoch == epoch);
         self.listed.retain(|(_, learnt)| *learnt == epoch);
+        let listed = &self.listed;
+        self.forgotten.retain(|key| listed.iter().any(|(s, _)| s.contains(key)));
         self.hints = false;
     }
 
@@ -190,10 +211,7 @@ impl Known {
     }
 
     fn is_known(&self, key: &Key) -> bool {
-        match self.facts.get(key) {
-            Some(fact) => fact.is_some(),
-            None => self.is_listed(key),
-        }
+        self.facts.contains_key(key) || (!self.forgotten.contains(key) && self.is_listed(key))
     }
 
     /// Everything of these must be known, or what is not is asked for, all at once.
@@ -204,9 +222,8 @@ impl Known {
     ) -> Result<(), Need> {
         let mut need = Need::default();
         for selection in selections {
-            let forgotten = self.facts.iter().filter(|(k, f)| f.is_none() && selection.contains(k));
             if self.listed.iter().any(|(s, _)| *s == selection) {
-                need.keys.extend(forgotten.map(|(k, _)| k.clone()));
+                need.keys.extend(self.forgotten.iter().filter(|k| selection.contains(k)).cloned());
             } else {
                 need.selections.push(selection);
             }
@@ -221,7 +238,7 @@ impl Known {
 
     /// A record, if it is known and exists.
     pub fn record(&self, key: &Key) -> Option<(&Record, &Revision)> {
-        let (revision, record) = self.facts.get(key)?.as_ref()?.value.as_ref()?;
+        let (revision, record) = self.facts.get(key)?.value.as_ref()?;
         Some((record, revision))
     }
 
@@ -249,7 +266,20 @@ impl Known {
         }
     }
 
-    /// IPAM's settings; the defaults if there is no record (spec 5 §2.4).
+    /// IPAM's settings for an assignment; the defaults if there is no record (spec 5 §2.4).
+    ///
+    /// # Errors
+    /// When there is a record that cannot be read: under the defaults, an assignment could do what it forbids.
+    pub fn readable_config(&self) -> Result<IpamConfig, Problem> {
+        match self.record(&Key::IpamConfig) {
+            Some((Record::Damaged(reason), _)) => {
+                Err(Problem { key: Key::IpamConfig, reason: reason.clone() })
+            }
+            _ => Ok(self.config()),
+        }
+    }
+
+    /// IPAM's settings; the defaults if there is no record, or none that can be read.
     pub fn config(&self) -> IpamConfig {
         match self.record(&Key::IpamConfig) {
             Some((Record::Config(config), _)) => config.clone(),
@@ -267,7 +297,7 @@ impl Known {
 
     fn present(&self, from: Key, to: Key) -> impl Iterator<Item = (&Key, &Record, &Revision)> {
         self.facts.range((Bound::Included(from), Bound::Included(to))).filter_map(|(key, fact)| {
-            let (revision, record) = fact.as_ref()?.value.as_ref()?;
+            let (revision, record) = fact.value.as_ref()?;
             Some((key, &**record, revision))
         })
     }
@@ -342,19 +372,29 @@ impl Known {
     /// Everything that exists, by key.
     pub fn records(&self) -> impl Iterator<Item = (&Key, &Record, &Revision)> {
         self.facts.iter().filter_map(|(key, fact)| {
-            let (revision, record) = fact.as_ref()?.value.as_ref()?;
+            let (revision, record) = fact.value.as_ref()?;
             Some((key, &**record, revision))
         })
     }
 
-    /// What could not be read.
+    /// What could not be read, whole records or reserved ranges.
     pub fn problems(&self) -> Vec<Problem> {
-        self.records()
-            .filter_map(|(key, record, _)| match record {
-                Record::Damaged(reason) => Some(Problem { key: key.clone(), reason: reason.clone() }),
-                _ => None,
-            })
-            .collect()
+        let mut problems = Vec::new();
+        for (key, record, _) in self.records() {
+            let mut add = |reason: Arc<str>| problems.push(Problem { key: key.clone(), reason });
+            match record {
+                Record::Damaged(reason) => add(reason.clone()),
+                Record::Reservation(reservation) => {
+                    let ranges = &reservation.spec.reserved_cidrs;
+                    for text in ranges.iter().filter(|text| text.parse::<Cidr>().is_err()) {
+                        add(format!("spec.reservedCIDRs: {text:?}: is no CIDR, so nothing is reserved")
+                            .into());
+                    }
+                }
+                _ => {}
+            }
+        }
+        problems
     }
 }
 
@@ -365,3 +405,6 @@ fn last(family: Family) -> Cidr {
         Family::V6 => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
     })
 }
+
+#[cfg(test)]
+mod tests;

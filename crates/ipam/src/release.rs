@@ -137,6 +137,8 @@ impl ReleaseAddresses {
             return Ok(());
         }
         known.require([], [Selection::all(Kind::IPPool)])?;
+        let unknown = self.targets.iter().filter(|t| t.block.is_none());
+        known.require(unknown.filter_map(|t| by_pool(known, t.address)).map(Key::Block), [])?;
         for target in self.targets.iter_mut().filter(|t| t.block.is_none()) {
             target.block = locate(known, target.address)?;
         }
@@ -198,16 +200,26 @@ impl ReleaseAddresses {
     }
 }
 
-/// The block that would hold an address: by its pool, or, outside every pool, by the blocks that exist.
+/// The block of an address by its pool.
+fn by_pool(known: &Known, address: IpAddr) -> Option<Cidr> {
+    let pool = known.pools().filter_map(pools::pool).find(|p| p.cidr.contains(address))?;
+    block::cidr_of(address, pool.block_len)
+}
+
+/// The block that would hold an address: by its pool if that block exists, else by the blocks that exist (the address
+/// may lie outside every pool, or in a block made when its pool had blocks of another size).
 pub(crate) fn locate(known: &Known, address: IpAddr) -> Result<Option<Cidr>, Need> {
     known.require([], [Selection::all(Kind::IPPool)])?;
-    let pool = known.pools().filter_map(pools::pool).find(|p| p.cidr.contains(address));
-    if let Some(cidr) = pool.and_then(|p| block::cidr_of(address, p.block_len)) {
-        return Ok(Some(cidr));
+    let guess = by_pool(known, address);
+    if let Some(cidr) = guess {
+        known.require([Key::Block(cidr)], [])?;
+        if known.record(&Key::Block(cidr)).is_some() {
+            return Ok(guess);
+        }
     }
     let family = Family::of(address);
     known.require([], [Selection::Blocks(family)])?;
-    Ok(known.blocks(family).map(|(cidr, _)| cidr).find(|c| c.contains(address)))
+    Ok(known.blocks(family).map(|(cidr, _)| cidr).find(|c| c.contains(address)).or(guess))
 }
 
 impl Operation for ReleaseAddresses {
@@ -243,10 +255,16 @@ impl Operation for ReleaseAddresses {
             block::bump(&mut after);
             let mut changes = vec![write_back(&after, over, self.now, cooldown_secs)];
             for id in handles {
-                if let Some(change) = handle::settle(known, &id, [(cidr, Some(&after))]) {
-                    self.flight.handles.push((changes.len(), id, cidr));
-                    changes.push(change);
-                }
+                let change = handle::settle(known, &id, [(cidr, Some(&after))]);
+                // What is known of the handle may be older than the block, which a conflict has renewed: one that
+                // seems to need no write must still be as it was.
+                let key = Key::Handle(id.clone());
+                let change = change.unwrap_or_else(|| match known.handle(&id) {
+                    Some((_, revision)) => Change::check(key, revision),
+                    None => Change::check_absent(key),
+                });
+                self.flight.handles.push((changes.len(), id, cidr));
+                changes.push(change);
             }
             self.flight.released = chosen.iter().filter_map(|n| block::address(found, *n)).collect();
             return Ok(Act::Commit(changes));

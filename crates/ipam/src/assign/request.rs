@@ -161,6 +161,9 @@ pub enum AssignError {
     /// The settings contradict themselves.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// The settings cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] crate::known::Problem),
     /// Fewer addresses than wanted; those that were assigned have been released.
     #[error("{}", .0.iter().map(|s| s.to_string()).collect::<Vec<_>>().join("; "))]
     Short(Vec<Shortfall>),

@@ -335,3 +335,29 @@ proptest! {
         prop_assert!(report.faults.is_empty() && report.leftovers.is_empty(), "{:?}", report);
     }
 }
+
+#[test]
+fn settings_that_cannot_be_read_assign_nothing() {
+    let mut store = cluster("10.0.0.0/24", 26);
+    config(&mut store, serde_json::json!({"strict_affinity": "yes"}));
+    let refused = assign(&mut store, "n1", "a", 1).unwrap_err();
+    assert!(matches!(&refused, AssignError::Unreadable(p) if p.key == Key::IpamConfig), "{refused}");
+    assert!(store.list(&calico_api::Selection::Handles).is_empty(), "nothing was written");
+}
+
+#[test]
+fn a_block_that_contradicts_itself_assigns_nothing() {
+    let mut store = cluster("10.0.0.0/24", 30);
+    let first = assign(&mut store, "n1", "a", 1).unwrap().v4[0];
+    let key = Key::Block(first.block);
+    let mut block: serde_json::Value = serde_json::from_slice(&store.get(&key).unwrap().value).unwrap();
+    block["unallocated"] = serde_json::json!([0, 1, 2, 3]);
+    store.put(key.clone(), block.to_string());
+    let before = store.get(&key);
+    let given = assign(&mut store, "n1", "b", 4).unwrap().v4;
+    assert_eq!(given.len(), 4);
+    assert!(given.iter().all(|a| a.block != first.block), "{given:?}");
+    assert_eq!(store.get(&key), before);
+    let problems = check(&store.known(), None).problems;
+    assert!(problems.iter().any(|p| p.key == key), "{problems:?}");
+}

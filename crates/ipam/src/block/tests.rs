@@ -111,6 +111,8 @@ fn a_damaged_list_of_free_ordinals_assigns_nothing_wrong() {
     assert!(!super::assign_ordinal(&mut b, 0, &"b".into(), &Labels::new()), "it is a's");
     assert!(!super::assign_ordinal(&mut b, 7, &"b".into(), &Labels::new()), "there is no such ordinal");
     assert_eq!(take(&mut b, 3, "b"), ["10.0.0.2"]);
+    b.unallocated = vec![1, 1, 3];
+    assert_eq!(take(&mut b, 2, "c"), ["10.0.0.1", "10.0.0.3"], "listed twice, given once");
     b.allocations.clear();
     assert_eq!(free(&b, &[]).count(), 0);
 }

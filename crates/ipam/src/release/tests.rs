@@ -73,3 +73,25 @@ fn a_releaser_may_insist() {
         "a second release finds nothing"
     );
 }
+
+#[test]
+fn an_address_in_a_block_of_an_older_size_is_found() {
+    let mut store = store();
+    assign(&mut store, "n1", "10.0.0.5", "a").unwrap();
+    let pool =
+        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24", "blockSize": 26}});
+    store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
+    let address = "10.0.0.5".parse().unwrap();
+    let found = store.run(AssignmentOf::new(address)).unwrap().unwrap();
+    assert_eq!(found.block.to_string(), "10.0.0.4/30");
+    let outcome = store.run(ReleaseAddresses::new(vec![Target::new(address)], NOW)).unwrap();
+    assert_eq!((outcome.released, outcome.unallocated), (vec![address], vec![]));
+}
+
+#[test]
+fn settings_that_cannot_be_read_assign_nothing() {
+    let mut store = store();
+    store.put(Key::IpamConfig, r#"{"strict_affinity":"yes"}"#);
+    let refused = assign(&mut store, "n1", "10.0.0.5", "a").unwrap_err();
+    assert!(matches!(&refused, AddressError::Unreadable(p) if p.key == Key::IpamConfig), "{refused}");
+}
