@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::codec::{self, DecodeError};
+use crate::felix_config::resource_row;
 use crate::key::{Key, Kind, ResourceKey};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::record::Entry;
@@ -90,8 +91,16 @@ impl AnyResource {
         codec::merge_any(stored, self)
     }
 
-    /// The part of the resource that this version knows. Kinds without a type, and what cannot be read, stay whole.
-    pub(crate) fn understood(&self) -> AnyResource {
+    /// The part of the resource that a file speaks of when it says nothing: fields of specification and status that
+    /// this version knows, and of metadata, which others add to (owners, finalizers), what `edited` names too. Kinds
+    /// without a type, and what cannot be read, stay whole.
+    pub(crate) fn understood(&self, edited: &AnyResource) -> AnyResource {
+        let mut part = self.understood_body();
+        part.metadata.other.retain(|name, _| edited.metadata.other.contains_key(name));
+        part
+    }
+
+    fn understood_body(&self) -> AnyResource {
         fn part<S: Spec>(resource: &AnyResource) -> AnyResource {
             resource.typed::<S>().map_or_else(|_| resource.clone(), |typed| AnyResource::from(&typed))
         }
@@ -112,8 +121,13 @@ impl AnyResource {
             Kind::Profile => part::<ProfileSpec>(self),
             Kind::Tier => part::<TierSpec>(self),
             Kind::WorkloadEndpoint => part::<WorkloadEndpointSpec>(self),
-            Kind::FelixConfiguration
-            | Kind::BlockAffinity
+            Kind::FelixConfiguration => {
+                // Its type takes every option: those that the table does not name are not known.
+                let mut known = self.clone();
+                known.spec.retain(|name, _| name == "nodeSelector" || resource_row(name).is_some());
+                known
+            }
+            Kind::BlockAffinity
             | Kind::CalicoNodeStatus
             | Kind::KubeControllersConfiguration
             | Kind::StagedGlobalNetworkPolicy

@@ -118,7 +118,7 @@ pub(crate) fn merge_any(stored: &Entry, edited: &AnyResource) -> Result<Bytes, D
     }
     let mut raw: Value =
         serde_json::from_slice(&stored.value).map_err(|e| DecodeError::new(&stored.key, &e))?;
-    merge_value(&mut raw, &before.understood().stored_json(), &edited.stored_json());
+    merge_value(&mut raw, &before.understood(edited).stored_json(), &edited.stored_json());
     Ok(Bytes::from(serde_json::to_vec(&raw).expect("JSON values always serialise")))
 }
 

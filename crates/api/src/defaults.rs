@@ -17,6 +17,11 @@ use crate::{
     GlobalNetworkPolicySpec, IPPoolSpec, NetworkPolicySpec, Toggle,
 };
 
+/// The label of a workload endpoint that names its namespace.
+const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
+/// The label of a workload endpoint that names its orchestrator.
+const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
+
 /// The directions of a policy that names none: egress only if it has only egress rules, both if it has both, else
 /// ingress only.
 pub fn policy_types(has_ingress: bool, has_egress: bool) -> Vec<PolicyType> {
@@ -61,8 +66,19 @@ pub fn apply(resource: &mut AnyResource) {
         | Kind::KubeControllersConfiguration
         | Kind::NetworkSet
         | Kind::Node
-        | Kind::Profile
-        | Kind::WorkloadEndpoint => {}
+        | Kind::Profile => {}
+        Kind::WorkloadEndpoint => endpoint_labels(resource),
+    }
+}
+
+/// The labels of a workload endpoint that say where it belongs: its namespace, and its orchestrator if it has one.
+fn endpoint_labels(resource: &mut AnyResource) {
+    let Metadata { namespace, labels, .. } = &mut resource.metadata;
+    labels.insert(SmolStr::new_static(NAMESPACE_LABEL), namespace.clone());
+    if let Some(orchestrator) =
+        resource.spec.get("orchestrator").and_then(Value::as_str).filter(|o| !o.is_empty())
+    {
+        labels.insert(SmolStr::new_static(ORCHESTRATOR_LABEL), SmolStr::new(orchestrator));
     }
 }
 

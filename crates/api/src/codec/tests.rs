@@ -167,3 +167,47 @@ fn replacing_a_whole_object_keeps_what_we_do_not_know() {
     assert_eq!(merged["spec"], serde_json::json!({"order": 6, "future": true}));
     assert!(AnyResource { kind: Kind::Node, ..edited }.merge_into(&stored).is_err());
 }
+
+#[test]
+fn metadata_and_options_that_a_file_does_not_name_stay() {
+    let key = "/calico/resources/v3/projectcalico.org/felixconfigurations/default";
+    let value = r#"{"metadata":{"name":"default","labels":{"a":"b"},"generation":3,"finalizers":["f"],
+        "ownerReferences":[{"name":"o"}]},
+        "spec":{"nodeSelector":"all()","healthPort":1,"optionOfTomorrow":"x","vxlanMTU":9}}"#;
+    let stored = entry(key, value);
+    let body =
+        serde_json::json!({"metadata": {"name": "default", "finalizers": []}, "spec": {"healthPort": 2}});
+    let edited = AnyResource::from_json(Kind::FelixConfiguration, body).unwrap();
+    let merged: Value = serde_json::from_slice(&edited.merge_into(&stored).unwrap()).unwrap();
+    assert_eq!(
+        merged["metadata"],
+        serde_json::json!({
+            "name": "default", "generation": 3, "finalizers": [], "ownerReferences": [{"name": "o"}],
+        }),
+        "named: finalizers; known and not named: labels"
+    );
+    assert_eq!(merged["spec"], serde_json::json!({"healthPort": 2, "optionOfTomorrow": "x"}));
+}
+
+#[test]
+fn an_endpoint_is_labelled_with_where_it_belongs() {
+    let endpoint = |spec: Value, labels: Value| {
+        let body =
+            serde_json::json!({"metadata": {"name": "e", "namespace": "ns", "labels": labels}, "spec": spec});
+        let mut endpoint = AnyResource::from_json(Kind::WorkloadEndpoint, body).unwrap();
+        crate::defaults::apply(&mut endpoint);
+        serde_json::to_value(&endpoint.metadata.labels).unwrap()
+    };
+    let labels = endpoint(
+        serde_json::json!({"orchestrator": "cni"}),
+        serde_json::json!({"a": "b", "projectcalico.org/namespace": "other"}),
+    );
+    assert_eq!(
+        labels,
+        serde_json::json!({
+            "a": "b", "projectcalico.org/namespace": "ns", "projectcalico.org/orchestrator": "cni",
+        })
+    );
+    let labels = endpoint(serde_json::json!({}), serde_json::json!({}));
+    assert_eq!(labels, serde_json::json!({"projectcalico.org/namespace": "ns"}));
+}
