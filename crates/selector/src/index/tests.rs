@@ -1,3 +1,5 @@
+//! The index against a naive matcher over random streams of events.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;

@@ -1,3 +1,5 @@
+//! The grammar, its quirks, and where errors point.
+
 use crate::{MAX_NESTING, parse};
 
 fn check(text: &str, canonical: &str) {

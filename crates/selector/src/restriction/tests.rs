@@ -1,3 +1,5 @@
+//! Restrictions are necessary: what matches satisfies them.
+
 use proptest::prelude::*;
 
 use crate::generated;

@@ -1,3 +1,5 @@
+//! Canonical text, ids and evaluation, against a naive evaluator.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Policies' selectors as the calculation sees them.
+
 use smol_str::SmolStr;
 
 use super::{RuleEntity, global_network_policy_subject, network_policy_subject, prefixed};

@@ -1,3 +1,5 @@
+//! Sets of ids against a plain set.
+
 use std::collections::BTreeSet;
 
 use proptest::collection::vec;

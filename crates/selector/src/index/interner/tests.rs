@@ -1,3 +1,5 @@
+//! Interned texts: counted, found again, given back.
+
 use super::Interner;
 
 #[test]
