@@ -9,7 +9,7 @@ use calico_calc::change::WorkloadId;
 
 use crate::desired::Desired;
 use crate::desired::WorkloadState;
-use crate::kernel::{Kernel, KernelError, NftRefusal};
+use crate::kernel::{Kernel, KernelError, NftRefusal, RouteRefusal};
 use crate::plan::Plan;
 use crate::tables::neigh::NeighbourOp;
 use crate::tables::nft::NftOp;
@@ -59,6 +59,7 @@ pub fn resync(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), Kern
     let addresses = kernel.read_addresses()?;
     desired.observe_links(links, addresses);
     desired.ruleset.adopt(kernel.read_nft()?);
+    desired.unsure = false;
     resync_routes(desired, kernel)?;
     desired.ruleset.retry_denied();
     desired.mark_all_interfaces();
@@ -69,6 +70,7 @@ fn resync_routes(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
     let ownership = desired.settings().routes.clone();
     let (ours, foreign): (Vec<_>, Vec<_>) =
         kernel.read_routes()?.into_iter().partition(|r| ownership.is_ours(r));
+    desired.found.clear();
     // Where both hold a key, the foreign one is what must be respected.
     desired.routes.observe_all(ours.into_iter().chain(foreign).map(|r| (r.key, r)));
     let neighbours = kernel.read_neighbours()?;
@@ -139,12 +141,24 @@ pub fn apply(desired: &mut Desired, kernel: &mut dyn Kernel) -> Report {
     if rules_are_open {
         apply_routes(desired, kernel, &plan, &mut report);
         apply_ruleset(desired, kernel, &mut report, Half::Close);
+        report.complete &= desired.plan().is_empty();
     }
-    for object in desired.ruleset.denied() {
+    let denied = desired.ruleset.denied();
+    for object in &denied {
         report.complete = false;
         note_denied(&mut report, &object.to_string());
     }
-    for id in std::mem::take(&mut desired.touched) {
+    if denied != desired.denied {
+        desired.touch_all();
+        desired.denied = denied;
+    }
+    for interface in &desired.misnamed {
+        let reason = "denied: its name does not begin with InterfacePrefix";
+        report.problem(format!("workload interface {interface}"), reason);
+    }
+    // What could not be reported as it should be is reported again when the rules are in.
+    let touched = if rules_are_open { std::mem::take(&mut desired.touched) } else { desired.touched.clone() };
+    for id in touched {
         if let Some(state) = desired.workload_state(&id) {
             let state = if rules_are_open { state } else { WorkloadState::Error };
             report.workloads.push((id, state));
@@ -170,6 +184,17 @@ enum Half {
 /// Does one half of the ruleset's plan. Whether all of it is done but for what was refused.
 fn apply_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel, report: &mut Report, half: Half) -> bool {
     let mut read_again = false;
+    if desired.unsure {
+        match kernel.read_nft() {
+            Ok(actual) => desired.ruleset.adopt(actual),
+            Err(error) => {
+                report.complete = false;
+                report.problem("nf_tables", error);
+                return false;
+            }
+        }
+        desired.unsure = false;
+    }
     for _ in 0..REFUSALS_MAX {
         if let Err(error) = learn_handles(desired, kernel) {
             report.complete = false;
@@ -210,6 +235,8 @@ fn apply_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel, report: &mut Re
                 }
             }
             Err(other @ (NftRefusal::NoMemory(_) | NftRefusal::Failed(_))) => {
+                // It may have been done all the same, and only the answer was lost.
+                desired.unsure = matches!(other, NftRefusal::Failed(_));
                 report.complete = false;
                 report.problem("nf_tables", other);
                 return false;
@@ -246,45 +273,76 @@ fn apply_routes(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, rep
         !list.is_empty()
     });
     apply_neighbours(desired, kernel, neighbours, report);
-    purge(kernel, moved, report);
-    match kernel.apply_routes(routes) {
-        Ok(refused) => {
-            report.routes = routes.len() - refused.len();
-            note_routes(desired, routes, &refused, report);
-        }
-        Err(error) => {
-            report.complete = false;
-            report.problem("routes", error);
+    let mut purged = purge(kernel, moved, report);
+    let mut foreign = foreign.clone();
+    if change_routes(desired, kernel, routes, report, true) {
+        // Somebody was faster. Whose routes they are decides.
+        match resync_routes(desired, kernel) {
+            Ok(()) => {
+                let again = desired.plan();
+                purged &= purge(kernel, &again.moved, report);
+                change_routes(desired, kernel, &again.routes, report, false);
+                foreign = again.foreign;
+            }
+            Err(error) => {
+                report.complete = false;
+                report.problem("routes", error);
+            }
         }
     }
     for key in foreign {
+        report.complete = false;
         report.problem(format!("route {}", key.destination), "another program's route is in its place");
     }
-    purge(kernel, gone, report);
+    purged &= purge(kernel, gone, report);
     desired.left.clear();
+    if !purged {
+        desired.left.extend(moved.iter().chain(gone));
+    }
     apply_neighbours(desired, kernel, gone_neighbours, report);
     desired.routes.settle();
     desired.neighbours.settle();
 }
 
-fn note_routes(
+/// Changes routes and notes what was done. `look`: whether routes that are in the place of added ones may be looked at;
+/// if so, says whether they must be.
+fn change_routes(
     desired: &mut Desired,
+    kernel: &mut dyn Kernel,
     ops: &[RouteOp],
-    refused: &[(usize, KernelError)],
     report: &mut Report,
-) {
+    look: bool,
+) -> bool {
+    let refused = match kernel.apply_routes(ops) {
+        Ok(refused) => refused,
+        Err(error) => {
+            report.complete = false;
+            report.problem("routes", error);
+            return false;
+        }
+    };
+    report.routes += ops.len() - refused.len();
+    let mut exist = false;
     let mut refused = refused.iter().peekable();
     for (place, op) in ops.iter().enumerate() {
-        if let Some((_, error)) = refused.next_if(|(i, _)| *i == place) {
-            report.complete = false;
-            report.problem(op, error);
-            continue;
+        if let Some(device) = &op.route().device {
+            desired.touch_interface(device);
         }
-        match op {
-            RouteOp::Replace(route) => desired.routes.observe(route.key, Some(route.clone())),
-            RouteOp::Delete(route) => desired.routes.observe(route.key, None),
+        match refused.next_if(|(i, _)| *i == place) {
+            Some((_, RouteRefusal::Exists)) if look => exist = true,
+            Some((_, error)) => {
+                report.complete = false;
+                report.problem(op, error);
+            }
+            None => match op {
+                RouteOp::Add(route) | RouteOp::Replace(route) => {
+                    desired.routes.observe(route.key, Some(route.clone()));
+                }
+                RouteOp::Delete(route) => desired.routes.observe(route.key, None),
+            },
         }
     }
+    exist
 }
 
 fn apply_neighbours(
@@ -316,13 +374,16 @@ fn apply_neighbours(
     }
 }
 
-fn purge(kernel: &mut dyn Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) {
+/// Forgets the connections of addresses; whether that was done.
+fn purge(kernel: &mut dyn Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) -> bool {
     if addresses.is_empty() {
-        return;
+        return true;
     }
     let addresses: Vec<_> = addresses.iter().copied().collect();
     if let Err(error) = kernel.delete_conntrack(&addresses) {
         report.complete = false;
         report.problem("conntrack", error);
+        return false;
     }
+    true
 }

@@ -19,7 +19,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::apply::{Report, apply, resync};
 use crate::desired::{Desired, Settings, WorkloadState};
-use crate::kernel::{Kernel, NftRefusal};
+use crate::kernel::{Kernel, NftRefusal, RouteRefusal};
 use crate::tables::neigh::{Neighbour, NeighbourOp};
 use crate::tables::nft::{NamedRule, NftOp, Place, RuleHandle};
 use crate::tables::route::{Route, RouteOp};
@@ -38,6 +38,7 @@ pub const CLAUSES: &[(&str, Clause)] = &[
     ("the_generation_counts_transactions", the_generation_counts_transactions),
     ("routes_and_neighbours_read_back", routes_and_neighbours_read_back),
     ("a_refused_route_is_named_alone", a_refused_route_is_named_alone),
+    ("an_added_route_replaces_none", an_added_route_replaces_none),
     ("a_node_lives_and_restarts", a_node_lives_and_restarts),
     ("a_bad_object_denies_itself_alone", a_bad_object_denies_itself_alone),
     ("a_misfit_table_is_made_anew", a_misfit_table_is_made_anew),
@@ -314,6 +315,20 @@ fn a_refused_route_is_named_alone(kernel: &mut dyn Kernel) {
     assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1]);
     let found = kernel.read_routes().expect("reads");
     assert!(found.contains(ops[0].route()) && found.contains(ops[2].route()));
+}
+
+fn an_added_route_replaces_none(kernel: &mut dyn Kernel) {
+    for address in ["10.65.0.1/32", "fd00::1/128"] {
+        let to = |name| Route::workload(address.parse().expect("a prefix"), interface(name), 3);
+        let theirs = Route { protocol: 12, ..to("cali1") };
+        assert_eq!(kernel.apply_routes(&[RouteOp::Add(theirs.clone())]), Ok(vec![]));
+        for device in ["cali1", "cali2"] {
+            let refused = kernel.apply_routes(&[RouteOp::Add(to(device))]);
+            assert_eq!(refused, Ok(vec![(0, RouteRefusal::Exists)]), "{address} dev {device}");
+        }
+        let found = kernel.read_routes().expect("reads");
+        assert_eq!(found.iter().filter(|r| r.key == theirs.key).collect::<Vec<_>>(), [&theirs]);
+    }
 }
 
 /// The key of a global policy.

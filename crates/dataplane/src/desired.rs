@@ -27,7 +27,7 @@ use self::ipset::IpSet;
 use self::pool::{HostSet, PoolSets};
 use crate::tables::link::{Address, Link};
 use crate::tables::neigh::{Neighbour, NeighbourKey};
-use crate::tables::nft::Ruleset;
+use crate::tables::nft::{NftObject, Ruleset};
 use crate::tables::route::{PROTOCOL_BOOT, Route, RouteKey, RouteOwnership};
 use crate::tables::sysctl::Sysctl;
 use crate::tables::tracked::Tracked;
@@ -73,8 +73,16 @@ pub struct Desired {
     pub(crate) sysctls: BTreeMap<IfName, Vec<Sysctl>>,
     /// Addresses that left an interface: their connections must not outlive their route.
     pub(crate) left: BTreeSet<IpAddr>,
+    /// Routes on workloads' interfaces that nobody wants yet.
+    pub(crate) found: BTreeMap<RouteKey, Route>,
     /// Endpoints whose state may have changed since the last report.
     pub(crate) touched: BTreeSet<WorkloadId>,
+    /// What the last report said was denied.
+    pub(crate) denied: Vec<NftObject>,
+    /// Interfaces that endpoints name and that are no workloads'.
+    pub(crate) misnamed: BTreeSet<IfName>,
+    /// Whether the last transaction was done is not known.
+    pub(crate) unsure: bool,
     /// The nf_tables generation that is accounted for.
     pub(crate) generation: Option<u32>,
 
@@ -94,6 +102,8 @@ pub struct Desired {
     hosts: HostSet,
     vxlan_hosts: HostSet,
     links: BTreeMap<IfName, Link>,
+    /// The name that each interface had when last heard of.
+    names: BTreeMap<u32, IfName>,
     addresses: BTreeMap<IfName, BTreeSet<IpAddr>>,
 
     dirty_interfaces: BTreeSet<IfName>,
@@ -110,6 +120,10 @@ impl Desired {
             sysctls: BTreeMap::new(),
             left: BTreeSet::new(),
             touched: BTreeSet::new(),
+            found: BTreeMap::new(),
+            denied: Vec::new(),
+            misnamed: BTreeSet::new(),
+            unsure: false,
             generation: None,
             contributions: FxHashMap::default(),
             ip_sets: FxHashMap::default(),
@@ -124,6 +138,7 @@ impl Desired {
             hosts: HostSet::new(calico_rules::sets::id::HOSTS),
             vxlan_hosts: HostSet::new(calico_rules::sets::id::VXLAN_HOSTS),
             links: BTreeMap::new(),
+            names: BTreeMap::new(),
             addresses: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
             dirty_hosts: true,
@@ -188,6 +203,13 @@ impl Desired {
     /// An interface is new or different.
     pub fn link_changed(&mut self, link: Link) {
         let name = link.name.clone();
+        // Renamed: nothing else tells that the old name is gone.
+        if let Some(old) = self.names.insert(link.index, name.clone())
+            && old != name
+            && self.links.get(&old).is_some_and(|l| l.index == link.index)
+        {
+            self.drop_link(&old);
+        }
         let old = self.links.insert(name.clone(), link);
         let new = &self.links[&name];
         let remade = old.as_ref().is_some_and(|o| o.index != new.index);
@@ -205,6 +227,13 @@ impl Desired {
 
     /// An interface is gone.
     pub fn link_removed(&mut self, name: &IfName) {
+        if let Some(link) = self.links.get(name) {
+            self.names.remove(&link.index);
+        }
+        self.drop_link(name);
+    }
+
+    fn drop_link(&mut self, name: &IfName) {
         if self.links.remove(name).is_some() {
             self.addresses.remove(name);
             self.forget_device(name);
@@ -240,15 +269,28 @@ impl Desired {
     /// Somebody changed or removed a route. One that is neither ours nor in the place of a wanted one is nobody's
     /// business here.
     pub fn route_changed(&mut self, route: Route, present: bool) {
+        self.found.remove(&route.key);
         let wanted = self.routes.wanted().contains_key(&route.key);
         if wanted || self.settings.routes.is_ours(&route) {
+            if let Some(device) = self.routes.wanted().get(&route.key).and_then(|r| r.device.clone()) {
+                self.touch_interface(&device);
+            }
             self.routes.observe(route.key, present.then_some(route));
+        }
+    }
+
+    /// Somebody made a route on a workload's interface that nobody wants yet: the CNI plugin makes an endpoint's routes
+    /// just before the datastore tells of it. It stays until the next full read, and is known when it is wanted.
+    pub fn route_found(&mut self, route: Route) {
+        if route.device.as_ref().is_some_and(|device| self.settings.routes.is_workload(device)) {
+            self.found.insert(route.key, route);
         }
     }
 
     /// The kernel drops the routes and neighbours of an interface that goes down or away.
     fn forget_device(&mut self, name: &IfName) {
         self.routes.forget(|route| route.device.as_ref() == Some(name));
+        self.found.retain(|_, route| route.device.as_ref() != Some(name));
         self.neighbours.forget(|entry| entry.key.device == *name);
     }
 

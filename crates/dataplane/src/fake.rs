@@ -11,7 +11,7 @@ use calico_net::IfName;
 use calico_rules::nft::Table;
 
 use self::nft::FakeTable;
-use crate::kernel::{Kernel, KernelError, NftRefusal};
+use crate::kernel::{Kernel, KernelError, NftRefusal, RouteRefusal};
 use crate::leftovers::{LeftoverOp, Leftovers};
 use crate::tables::link::{Address, Link};
 use crate::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
@@ -36,6 +36,10 @@ pub struct FakeKernel {
     pub connections: BTreeSet<IpAddr>,
     /// What another Calico left; removals are only logged.
     pub leftovers: Leftovers,
+    /// Connections cannot be forgotten.
+    pub conntrack_fails: bool,
+    /// The next transaction is done, and its acknowledgement lost.
+    pub lose_answer: bool,
     /// The next transaction finds no memory.
     pub out_of_memory: bool,
     /// Operations done, in order, as the plan prints them: what tests compare and count.
@@ -142,7 +146,10 @@ impl Kernel for FakeKernel {
         }
         self.generation += 1;
         self.log.extend(ops.iter().map(ToString::to_string));
-        Ok(())
+        match std::mem::take(&mut self.lose_answer) {
+            true => Err(NftRefusal::Failed("the kernel's answer was lost".into())),
+            false => Ok(()),
+        }
     }
 
     fn read_links(&mut self) -> Result<Vec<Link>, KernelError> {
@@ -157,13 +164,17 @@ impl Kernel for FakeKernel {
         Ok(self.routes.values().cloned().collect())
     }
 
-    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, RouteRefusal)>, KernelError> {
         let mut refused = Vec::new();
         for (place, op) in ops.iter().enumerate() {
             match op {
-                RouteOp::Replace(route) => {
+                RouteOp::Add(route) | RouteOp::Replace(route) => {
                     if let Err(error) = route.device.as_ref().map_or(Ok(()), |d| self.require_link(d)) {
-                        refused.push((place, error));
+                        refused.push((place, RouteRefusal::Failed(error)));
+                        continue;
+                    }
+                    if matches!(op, RouteOp::Add(_)) && self.routes.contains_key(&route.key) {
+                        refused.push((place, RouteRefusal::Exists));
                         continue;
                     }
                     self.routes.insert(route.key, route.clone());
@@ -213,6 +224,9 @@ impl Kernel for FakeKernel {
     }
 
     fn delete_conntrack(&mut self, addresses: &[IpAddr]) -> Result<usize, KernelError> {
+        if self.conntrack_fails {
+            return Err(KernelError("Cannot allocate memory".into()));
+        }
         self.log.extend(addresses.iter().map(|a| format!("conntrack delete {a}")));
         Ok(addresses.iter().filter(|a| self.connections.remove(*a)).count())
     }

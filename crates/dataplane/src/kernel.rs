@@ -39,6 +39,17 @@ pub enum NftRefusal {
     Failed(String),
 }
 
+/// Why one route was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RouteRefusal {
+    /// A route was to be added, and there is one with its key.
+    #[error("another route is in its place")]
+    Exists,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(KernelError),
+}
+
 /// What the dataplane asks of a kernel. Reads are complete and consistent; writes say exactly what they did not do.
 pub trait Kernel {
     /// All of our nf_tables tables.
@@ -58,7 +69,7 @@ pub trait Kernel {
     /// The main tables of both families.
     fn read_routes(&mut self) -> Result<Vec<Route>, KernelError>;
     /// Changes routes, each for itself; returns those refused by their place in `ops`.
-    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
+    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, RouteRefusal)>, KernelError>;
     /// The neighbours of both families.
     fn read_neighbours(&mut self) -> Result<Vec<Neighbour>, KernelError>;
     /// Changes neighbours, each for itself; returns those refused by their place in `ops`.

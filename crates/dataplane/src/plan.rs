@@ -54,7 +54,11 @@ impl Plan {
 impl Desired {
     /// The plan from what the kernel is known to hold to what is desired. [`Desired::render`] first.
     pub fn plan(&self) -> Plan {
-        let mut plan = Plan { nft: self.ruleset.plan(), sysctls: self.sysctls.values().flatten().cloned().collect(), ..Plan::default() };
+        let mut plan = Plan {
+            nft: self.ruleset.plan(),
+            sysctls: self.sysctls.values().flatten().cloned().collect(),
+            ..Plan::default()
+        };
         self.plan_routes(&mut plan);
         let workload = |device| self.settings().routes.is_workload(device);
         for difference in self.neighbours.differences() {
@@ -98,7 +102,8 @@ impl Desired {
                 Some(_) | None => {}
             }
             match (wanted, known) {
-                (Some(route), _) => plan.routes.push(RouteOp::Replace(route.clone())),
+                (Some(route), None) => plan.routes.push(RouteOp::Add(route.clone())),
+                (Some(route), Some(_)) => plan.routes.push(RouteOp::Replace(route.clone())),
                 (None, Some(route)) => deletes.push(RouteOp::Delete(route.clone())),
                 (None, None) => {}
             }

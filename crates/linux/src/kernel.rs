@@ -8,6 +8,7 @@ use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::nft::{ActualNft, ActualRule, NftOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteOp};
 use calico_dataplane::tables::sysctl;
+use calico_dataplane::kernel::RouteRefusal;
 use calico_dataplane::{Kernel, KernelError, NftRefusal};
 use calico_net::Family;
 use calico_rules::nft::Table;
@@ -108,8 +109,13 @@ impl Kernel for RealKernel {
         Ok(routes)
     }
 
-    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
-        self.rtnl.apply_routes(ops).map(each).map_err(words)
+    fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, RouteRefusal)>, KernelError> {
+        let why = |error: RtnlError| match error.errno() {
+            Some(Errno::EEXIST) => RouteRefusal::Exists,
+            _ => RouteRefusal::Failed(words(error)),
+        };
+        let refused = self.rtnl.apply_routes(ops).map_err(words)?;
+        Ok(refused.into_iter().map(|(place, error)| (place, why(error))).collect())
     }
 
     fn read_neighbours(&mut self) -> Result<Vec<Neighbour>, KernelError> {

@@ -99,8 +99,13 @@ impl Rtnl {
     }
 
     fn remember(&mut self, name: &IfName, index: u32) {
-        self.index_of.insert(name.clone(), index);
-        self.name_of.insert(index, name.clone());
+        // Renamed, or made anew: neither the old name nor the old number means it any more.
+        if let Some(old) = self.index_of.insert(name.clone(), index).filter(|old| *old != index) {
+            self.name_of.remove(&old);
+        }
+        if let Some(old) = self.name_of.insert(index, name.clone()).filter(|old| old != name) {
+            self.index_of.remove(&old);
+        }
     }
 
     fn forget(&mut self, name: &IfName) {

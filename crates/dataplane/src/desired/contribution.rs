@@ -70,6 +70,14 @@ impl Desired {
         }
     }
 
+    /// Whether the kernel refused a chain or an element that an object contributes.
+    pub(super) fn is_denied(&self, owner: &Owner) -> bool {
+        self.contributions.get(owner).is_some_and(|Contribution { chains, sets: _, elements }| {
+            chains.iter().any(|(table, chain)| self.ruleset.is_denied(*table, chain))
+                || elements.iter().any(|(table, set, element)| self.ruleset.is_refused(*table, set, element))
+        })
+    }
+
     fn release(&mut self, old: Contribution) {
         for (table, chain) in &old.chains {
             self.ruleset.release_chain(*table, chain);

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use super::Desired;
 use super::ipset::Unions;
 use crate::tables::nft::Ruleset;
-use crate::tables::route::Route;
+use crate::tables::route::{PROTOCOL_BOOT, Route};
 
 /// The prefixes of pools, for outgoing NAT.
 #[derive(Debug, Default)]
@@ -98,7 +98,11 @@ impl Desired {
     /// A block of one address has no unused ones to discard packets for.
     pub(super) fn change_block(&mut self, block: Cidr, present: bool) {
         if !block.is_host() {
-            let route = Route::blackhole(block);
+            let mut route = Route::blackhole(block);
+            // Calico's own number only while the operator has not chosen one (spec 3 §6.6).
+            if self.settings.device_route_protocol != PROTOCOL_BOOT {
+                route.protocol = self.settings.device_route_protocol;
+            }
             self.routes.want(route.key, present.then_some(route));
         }
     }

@@ -1,5 +1,7 @@
 //! From changes to tables, on the fake kernel.
 
+mod trouble;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -146,7 +148,7 @@ fn a_pod_gets_rules_then_neighbour_then_route() {
     assert_eq!(report.transactions, 1);
     assert!(log[..3].iter().all(|l| l.starts_with("add element")), "{log:#?}");
     assert_eq!(log[3], "neigh replace 10.65.0.2 dev cali2 lladdr 02:02:02:02:02:02");
-    assert_eq!(log[4], "route replace 10.65.0.2/32 dev cali2 proto 3 scope 253 metric 1024");
+    assert_eq!(log[4], "route add 10.65.0.2/32 dev cali2 proto 3 scope 253 metric 1024");
     assert_eq!(report.workloads, [(id("two"), WorkloadState::Up)]);
     assert_eq!(node.kernel.sysctls["net/ipv4/conf/cali2/proxy_arp"], "1");
     assert_eq!(node.kernel.sysctls["net/ipv4/conf/cali2/rp_filter"], "1");
@@ -455,7 +457,8 @@ fn one_bad_object_denies_itself_and_nothing_else() {
     let inet = node.inet();
     assert_eq!(inet.chains["cali-pi-gnp/bad"].rules.len(), 1);
     assert!(!inet.chains["cali-pi-gnp/good"].rules.is_empty());
-    assert_eq!(report.workloads, [(id("two"), WorkloadState::Up)]);
+    let up = ["one", "two"].map(|name| (id(name), WorkloadState::Up));
+    assert_eq!(report.workloads, up);
     assert_eq!(node.kernel.routes().count(), 2);
     // It stays denied without further tries, until it changes.
     let again = node.apply();
@@ -479,7 +482,8 @@ fn without_memory_the_old_policy_stays() {
     assert_eq!(node.kernel.read_nft().unwrap(), before);
     assert_eq!(node.kernel.routes().count(), 1, "no route without rules");
     node.kernel.out_of_memory = false;
-    assert!(node.apply().complete);
+    let report = node.apply();
+    assert_eq!((report.complete, &report.workloads[..]), (true, &[(id("two"), WorkloadState::Up)][..]));
     assert_eq!(node.kernel.routes().count(), 2);
     node.assert_settled();
 }

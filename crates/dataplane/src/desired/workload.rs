@@ -55,10 +55,15 @@ impl Desired {
     }
 
     pub(super) fn render_interface(&mut self, interface: &IfName) {
-        if let Some(ids) = self.by_interface.get(interface) {
-            self.touched.extend(ids.iter().cloned());
+        self.touch_interface(interface);
+        // The host's own interfaces are not for endpoints to take.
+        let misnamed = !self.settings.routes.is_workload(interface);
+        if misnamed && self.by_interface.contains_key(interface) {
+            self.misnamed.insert(interface.clone());
+        } else {
+            self.misnamed.remove(interface);
         }
-        let workload = self.holder(interface).map(|(_, w)| w.clone());
+        let workload = self.holder(interface).map(|(_, w)| w.clone()).filter(|_| !misnamed);
         let owner = Owner::Interface(interface.clone());
         match &workload {
             Some(workload) => {
@@ -116,6 +121,11 @@ impl Desired {
         });
         let key = Route::workload_key(net);
         let device = route.as_ref().and_then(|r| r.device.clone());
+        if route.is_some()
+            && let Some(found) = self.found.remove(&key)
+        {
+            self.routes.observe(key, Some(found));
+        }
         let old = self.routes.want(key, route);
         if let Some(old) = old
             && old.device != device
@@ -158,12 +168,29 @@ impl Desired {
         let workload = self.workloads.get(id)?;
         let (holder, _) = self.holder(&workload.interface)?;
         let link: Option<&Link> = self.links.get(&workload.interface);
-        Some(if holder != id {
+        let routed = |net: &Cidr| self.routes.is_settled(&Route::workload_key(*net));
+        Some(if holder != id || self.misnamed.contains(&workload.interface) {
             WorkloadState::Error
-        } else if link.is_some_and(|l| l.admin_up && l.oper_up) {
-            WorkloadState::Up
-        } else {
+        } else if !link.is_some_and(|l| l.admin_up && l.oper_up) {
             WorkloadState::Down
+        } else if !workload.nets.iter().all(routed)
+            || self.is_denied(&Owner::Interface(workload.interface.clone()))
+        {
+            WorkloadState::Error
+        } else {
+            WorkloadState::Up
         })
+    }
+
+    /// Something about an interface changed: its endpoints' states are reported.
+    pub(crate) fn touch_interface(&mut self, interface: &IfName) {
+        if let Some(ids) = self.by_interface.get(interface) {
+            self.touched.extend(ids.iter().cloned());
+        }
+    }
+
+    /// The states of all endpoints are reported.
+    pub(crate) fn touch_all(&mut self) {
+        self.touched.extend(self.workloads.keys().cloned());
     }
 }

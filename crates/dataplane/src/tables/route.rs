@@ -104,6 +104,8 @@ impl Route {
 /// One change to the routing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteOp {
+    /// Add the route where there is none with its key: whose it would be is not known.
+    Add(Route),
     /// Add the route, or put it in the place of the one with its key.
     Replace(Route),
     /// Remove exactly this route.
@@ -114,7 +116,7 @@ impl RouteOp {
     /// The route that is to come or to go.
     pub fn route(&self) -> &Route {
         match self {
-            RouteOp::Replace(route) | RouteOp::Delete(route) => route,
+            RouteOp::Add(route) | RouteOp::Replace(route) | RouteOp::Delete(route) => route,
         }
     }
 }
@@ -198,6 +200,7 @@ impl fmt::Display for Route {
 impl fmt::Display for RouteOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            RouteOp::Add(route) => write!(f, "route add {route}"),
             RouteOp::Replace(route) => write!(f, "route replace {route}"),
             RouteOp::Delete(route) => write!(f, "route delete {route}"),
         }

@@ -69,6 +69,11 @@ impl<K: Ord + Clone, V: PartialEq> Tracked<K, V> {
         &self.wanted
     }
 
+    /// Whether the kernel is known to hold what is wanted of a key.
+    pub fn is_settled(&self, key: &K) -> bool {
+        self.wanted.get(key) == self.known.get(key)
+    }
+
     /// The keys whose entries differ.
     pub fn differences(&self) -> impl Iterator<Item = Difference<'_, K, V>> {
         self.dirty

@@ -71,6 +71,7 @@ impl Rtnl {
         let refusals = self
             .apply(&items, |w, seq, flags, (place, index)| {
                 let (kind, route, flags) = match &ops[*place] {
+                    RouteOp::Add(route) => (RTM_NEWROUTE, route, flags | CREATE | EXCL),
                     RouteOp::Replace(route) => (RTM_NEWROUTE, route, flags | CREATE | REPLACE),
                     RouteOp::Delete(route) => (RTM_DELROUTE, route, flags),
                 };

@@ -20,6 +20,8 @@ pub(crate) struct Elements {
     removed: FxHashMap<Data, Option<Box<Tail>>>,
     /// Keys that the kernel refused; not tried again until the element changes.
     refused: FxHashSet<Data>,
+    /// Keys that the kernel would not remove; not tried again until the element changes or the set is read.
+    kept: FxHashSet<Data>,
 }
 
 fn split(element: Element) -> (Data, Option<Box<Tail>>) {
@@ -51,6 +53,7 @@ impl Elements {
             Some(_) | None => {}
         }
         self.refused.remove(&key);
+        self.kept.remove(&key);
         if self.removed.get(&key) == Some(&tail) {
             self.removed.remove(&key);
             self.added.remove(&key);
@@ -91,6 +94,7 @@ impl Elements {
     pub fn observe(&mut self, actual: Vec<Element>) {
         self.added = self.wanted.keys().cloned().collect();
         self.removed.clear();
+        self.kept.clear();
         for element in actual {
             let (key, tail) = split(element);
             if self.wanted.get(&key) == Some(&tail) {
@@ -103,7 +107,8 @@ impl Elements {
 
     /// The elements to remove from the kernel's set: those to be replaced, and those to be gone.
     pub fn plan_removals(&self) -> (Vec<Element>, Vec<Element>) {
-        let mut sorted: Vec<(&Data, &Option<Box<Tail>>)> = self.removed.iter().collect();
+        let mut sorted: Vec<(&Data, &Option<Box<Tail>>)> =
+            self.removed.iter().filter(|(key, _)| !self.kept.contains(*key)).collect();
         sorted.sort_unstable_by_key(|(key, _)| *key);
         let elements = sorted.into_iter().map(|(key, tail)| (self.added.contains(key), join(key, tail)));
         let (replaced, gone): (Vec<_>, Vec<_>) = elements.partition(|(replaced, _)| *replaced);
@@ -141,6 +146,16 @@ impl Elements {
         self.refused.insert(element_key(element).clone());
     }
 
+    /// The kernel would not remove this element: leave it in.
+    pub fn keep(&mut self, element: &Element) {
+        self.kept.insert(element_key(element).clone());
+    }
+
+    /// Whether the kernel refused this element.
+    pub fn is_refused(&self, element: &Element) -> bool {
+        self.refused.contains(element_key(element))
+    }
+
     /// All wanted elements, in no order.
     pub fn wanted(&self) -> impl Iterator<Item = Element> + '_ {
         self.wanted.iter().map(|(key, tail)| join(key, tail))
@@ -153,7 +168,8 @@ impl Elements {
 
     /// Whether the kernel holds all that it should and no more, as far as it takes them.
     pub fn is_settled(&self) -> bool {
-        self.removed.is_empty() && self.added.iter().all(|key| self.refused.contains(key))
+        self.removed.keys().all(|key| self.kept.contains(key))
+            && self.added.iter().all(|key| self.refused.contains(key))
     }
 }
 

@@ -38,7 +38,23 @@ struct ChainState {
     refs: u32,
     wanted: Option<WantedChain>,
     known: Option<KnownChain>,
-    denied: bool,
+    denied: Denial,
+}
+
+/// Why a chain drops everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Denial {
+    /// The kernel refused something of it.
+    refused: bool,
+    /// It asks a set that is denied.
+    blind: bool,
+}
+
+impl Denial {
+    fn is_any(self) -> bool {
+        let Denial { refused, blind } = self;
+        refused || blind
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +98,10 @@ pub struct Ruleset {
     sets: FxHashMap<Key, SetState>,
     dirty_chains: BTreeSet<Key>,
     dirty_sets: BTreeSet<Key>,
+    /// Chains and sets that are denied: few, whatever the size of the ruleset.
+    denied_chains: BTreeSet<Key>,
+    denied_sets: BTreeSet<Key>,
+    counts: RulesetCounts,
     /// Tables that exist and are claimed by this process.
     claimed: BTreeSet<Table>,
 }
@@ -110,9 +130,15 @@ impl Ruleset {
                 && w.rules.iter().zip(&rules).all(|(a, b)| a.rule == *b)
         });
         if !same {
-            state.wanted =
-                Some(WantedChain { kind, rules: rules.into_iter().map(NamedRule::from).collect() });
-            state.denied = false;
+            let rules: Vec<NamedRule> = rules.into_iter().map(NamedRule::from).collect();
+            self.counts.chains += usize::from(state.wanted.is_none());
+            self.counts.rules -= state.wanted.as_ref().map_or(0, |w| w.rules.len());
+            self.counts.rules += rules.len();
+            // Other rules may be taken, but a denied set can not be trusted by any.
+            let blind = asks_any(table, &rules, &self.denied_sets);
+            state.wanted = Some(WantedChain { kind, rules });
+            state.denied = Denial { refused: false, blind };
+            note_denial(&mut self.denied_chains, &key, state.denied);
             self.dirty_chains.insert(key);
         }
     }
@@ -123,8 +149,12 @@ impl Ruleset {
         if let Some(state) = self.chains.get_mut(&key) {
             state.refs = state.refs.saturating_sub(1);
             if state.refs == 0 {
-                state.wanted = None;
-                state.denied = false;
+                if let Some(wanted) = state.wanted.take() {
+                    self.counts.chains -= 1;
+                    self.counts.rules -= wanted.rules.len();
+                }
+                state.denied = Denial::default();
+                self.denied_chains.remove(&key);
                 self.dirty_chains.insert(key);
             }
         }
@@ -133,47 +163,77 @@ impl Ruleset {
     /// Wants a set or map, once more if it is wanted already, with the elements that belong to its definition.
     pub fn retain_set(&mut self, table: Table, name: &SmolStr, spec: SetSpec, elements: Vec<Element>) {
         let key = (table, name.clone());
-        let state = self.sets.entry(key.clone()).or_default();
-        state.refs += 1;
-        if state.wanted.as_ref() != Some(&spec) {
-            state.wanted = Some(spec);
-            state.denied = false;
-            self.dirty_sets.insert(key.clone());
+        let (other, settled) = self.edit_set(&key, |state| {
+            state.refs += 1;
+            let other = state.wanted.as_ref() != Some(&spec);
+            if other {
+                state.wanted = Some(spec);
+            }
+            for element in elements {
+                state.elements.insert(element);
+            }
+            (other, state.elements.is_settled())
+        });
+        if other {
+            self.trust_set(&key);
         }
-        for element in elements {
-            state.elements.insert(element);
-        }
-        if !state.elements.is_settled() {
+        if other || !settled {
             self.dirty_sets.insert(key);
         }
+    }
+
+    /// Changes what is wanted of a set, and keeps the count.
+    fn edit_set<T>(&mut self, key: &Key, edit: impl FnOnce(&mut SetState) -> T) -> T {
+        let state = match self.sets.get_mut(key) {
+            Some(state) => state,
+            None => self.sets.entry(key.clone()).or_default(),
+        };
+        let count = |state: &SetState| match state.wanted {
+            Some(_) => (1, state.elements.len()),
+            None => (0, 0),
+        };
+        let (sets, elements) = count(state);
+        self.counts.sets -= sets;
+        self.counts.elements -= elements;
+        let result = edit(state);
+        let (sets, elements) = count(state);
+        self.counts.sets += sets;
+        self.counts.elements += elements;
+        result
     }
 
     /// Wants a set or map once less.
     pub fn release_set(&mut self, table: Table, name: &SmolStr) {
         let key = (table, name.clone());
-        if let Some(state) = self.sets.get_mut(&key) {
+        if !self.sets.contains_key(&key) {
+            return;
+        }
+        let gone = self.edit_set(&key, |state| {
             state.refs = state.refs.saturating_sub(1);
             if state.refs == 0 {
                 state.wanted = None;
-                state.denied = false;
                 state.elements.clear();
-                self.dirty_sets.insert(key);
             }
+            state.refs == 0
+        });
+        if gone {
+            self.trust_set(&key);
+            self.dirty_sets.insert(key);
         }
     }
 
     /// Wants an element of a set that is or will be wanted.
     pub fn insert_element(&mut self, table: Table, set: &SmolStr, element: Element) {
         let key = (table, set.clone());
-        self.sets.entry(key.clone()).or_default().elements.insert(element);
+        self.edit_set(&key, |state| state.elements.insert(element));
         self.dirty_sets.insert(key);
     }
 
     /// Wants an element no more.
     pub fn remove_element(&mut self, table: Table, set: &SmolStr, element: &Element) {
         let key = (table, set.clone());
-        if let Some(state) = self.sets.get_mut(&key) {
-            state.elements.remove(element);
+        if self.sets.contains_key(&key) {
+            self.edit_set(&key, |state| state.elements.remove(element));
             self.dirty_sets.insert(key);
         }
     }
@@ -431,6 +491,11 @@ impl Ruleset {
                         state.elements.refuse(element);
                         true
                     }
+                    // The others still lead where they should. It is looked at again with the next full read.
+                    [element] if map => {
+                        state.elements.keep(element);
+                        true
+                    }
                     [_] => self.deny_set(&key),
                     _ if state.single => self.deny_set(&key),
                     _ => {
@@ -448,8 +513,9 @@ impl Ruleset {
 
     fn deny_chain(&mut self, key: &Key) -> bool {
         match self.chains.get_mut(key) {
-            Some(state) if !state.denied && state.wanted.is_some() => {
-                state.denied = true;
+            Some(state) if !state.denied.is_any() && state.wanted.is_some() => {
+                state.denied.refused = true;
+                self.denied_chains.insert(key.clone());
                 self.dirty_chains.insert(key.clone());
                 true
             }
@@ -463,63 +529,92 @@ impl Ruleset {
             return false;
         }
         state.denied = true;
+        self.denied_sets.insert(key.clone());
         self.dirty_sets.remove(key);
-        let asks = |rule: &NamedRule| {
-            rule.rule.exprs.iter().any(|e| match e {
-                Expr::Lookup { set, .. } => *set == key.1,
-                Expr::VerdictMap { map, .. } => *map == key.1,
-                _ => false,
-            })
-        };
-        let users: Vec<Key> = self
-            .chains
-            .iter()
-            .filter(|((table, _), s)| {
-                *table == key.0 && s.wanted.as_ref().is_some_and(|w| w.rules.iter().any(asks))
-            })
-            .map(|(k, _)| k.clone())
-            .collect();
-        for user in users {
-            self.deny_chain(&user);
-        }
+        self.blind_users(key.0);
         true
+    }
+
+    /// A set is not denied any more.
+    fn trust_set(&mut self, key: &Key) {
+        if let Some(state) = self.sets.get_mut(key) {
+            state.denied = false;
+        }
+        if self.denied_sets.remove(key) {
+            self.blind_users(key.0);
+        }
+    }
+
+    /// Finds out which chains of a table ask a denied set, after such a set came or went: rare enough to look at all.
+    fn blind_users(&mut self, table: Table) {
+        let Ruleset { chains, denied_sets, denied_chains, dirty_chains, .. } = self;
+        for (key, state) in chains.iter_mut().filter(|((t, _), _)| *t == table) {
+            let blind = state.wanted.as_ref().is_some_and(|w| asks_any(table, &w.rules, denied_sets));
+            if state.denied.blind != blind {
+                state.denied.blind = blind;
+                note_denial(denied_chains, key, state.denied);
+                dirty_chains.insert(key.clone());
+            }
+        }
     }
 
     /// Objects that deny because the kernel refused them.
     pub fn denied(&self) -> Vec<NftObject> {
-        let chains =
-            self.chains.iter().filter(|(_, s)| s.denied).map(|((t, n), _)| NftObject::Chain(*t, n.clone()));
-        let sets =
-            self.sets.iter().filter(|(_, s)| s.denied).map(|((t, n), _)| NftObject::Set(*t, n.clone()));
+        let chains = self.denied_chains.iter().map(|(t, n)| NftObject::Chain(*t, n.clone()));
+        let sets = self.denied_sets.iter().map(|(t, n)| NftObject::Set(*t, n.clone()));
         let mut all: Vec<_> = chains.chain(sets).collect();
         all.sort_unstable();
         all
     }
 
+    /// Whether a chain drops everything because the kernel refused something of it.
+    pub fn is_denied(&self, table: Table, chain: &SmolStr) -> bool {
+        !self.denied_chains.is_empty() && self.denied_chains.contains(&(table, chain.clone()))
+    }
+
+    /// Whether the kernel refused an element.
+    pub fn is_refused(&self, table: Table, set: &SmolStr, element: &Element) -> bool {
+        self.sets.get(&(table, set.clone())).is_some_and(|s| s.elements.is_refused(element))
+    }
+
     /// Tries denied objects again with the next plan: the reason may have been passing (no memory).
     pub fn retry_denied(&mut self) {
-        for (key, state) in self.chains.iter_mut().filter(|(_, s)| s.denied) {
-            state.denied = false;
-            self.dirty_chains.insert(key.clone());
+        for key in std::mem::take(&mut self.denied_chains) {
+            if let Some(state) = self.chains.get_mut(&key) {
+                state.denied = Denial::default();
+                self.dirty_chains.insert(key);
+            }
         }
-        for (key, state) in self.sets.iter_mut().filter(|(_, s)| s.denied) {
-            state.denied = false;
-            self.dirty_sets.insert(key.clone());
+        for key in std::mem::take(&mut self.denied_sets) {
+            if let Some(state) = self.sets.get_mut(&key) {
+                state.denied = false;
+                self.dirty_sets.insert(key);
+            }
         }
     }
 
     /// Chains, rules, sets and elements that are wanted, for metrics.
     pub fn counts(&self) -> RulesetCounts {
-        let mut counts = RulesetCounts::default();
-        for wanted in self.chains.values().filter_map(|s| s.wanted.as_ref()) {
-            counts.chains += 1;
-            counts.rules += wanted.rules.len();
-        }
-        for state in self.sets.values().filter(|s| s.wanted.is_some()) {
-            counts.sets += 1;
-            counts.elements += state.elements.len();
-        }
-        counts
+        self.counts
+    }
+}
+
+/// Whether any of the rules asks one of these sets of their table.
+fn asks_any(table: Table, rules: &[NamedRule], sets: &BTreeSet<Key>) -> bool {
+    let asks = |name: &SmolStr| sets.contains(&(table, name.clone()));
+    !sets.is_empty()
+        && rules.iter().flat_map(|rule| &rule.rule.exprs).any(|expr| match expr {
+            Expr::Lookup { set, .. } => asks(set),
+            Expr::VerdictMap { map, .. } => asks(map),
+            _ => false,
+        })
+}
+
+fn note_denial(chains: &mut BTreeSet<Key>, key: &Key, denial: Denial) {
+    if denial.is_any() {
+        chains.insert(key.clone());
+    } else {
+        chains.remove(key);
     }
 }
 
@@ -540,7 +635,7 @@ pub struct RulesetCounts {
 fn wanted_rules(state: &ChainState) -> std::borrow::Cow<'_, [NamedRule]> {
     match &state.wanted {
         None => (&[]).into(),
-        Some(_) if state.denied => vec![deny_rule()].into(),
+        Some(_) if state.denied.is_any() => vec![deny_rule()].into(),
         Some(wanted) => (&wanted.rules[..]).into(),
     }
 }
@@ -616,12 +711,12 @@ impl Planner {
         let (replaced, gone) = state.elements.plan_removals();
         // What leads to endpoints, and what keeps the host from answering for them, goes after their routes.
         if spec.verdict_map || table == Table::Arp {
-            delete(&mut self.removals, table, &set, replaced);
-            delete(&mut self.dispatch, table, &set, gone);
+            delete(&mut self.removals, state, table, &set, replaced);
+            delete(&mut self.dispatch, state, table, &set, gone);
         } else {
             let mut all = replaced;
             all.extend(gone);
-            delete(&mut self.removals, table, &set, all);
+            delete(&mut self.removals, state, table, &set, all);
         }
         self.add(state, table, set, state.elements.plan_additions());
     }
@@ -660,8 +755,11 @@ impl Planner {
     }
 }
 
-fn delete(ops: &mut Vec<NftOp>, table: Table, set: &SmolStr, elements: Vec<Element>) {
-    if !elements.is_empty() {
+fn delete(ops: &mut Vec<NftOp>, state: &SetState, table: Table, set: &SmolStr, elements: Vec<Element>) {
+    if state.single {
+        let one = |element| NftOp::DeleteElements { table, set: set.clone(), elements: vec![element] };
+        ops.extend(elements.into_iter().map(one));
+    } else if !elements.is_empty() {
         ops.push(NftOp::DeleteElements { table, set: set.clone(), elements });
     }
 }
