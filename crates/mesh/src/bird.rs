@@ -16,9 +16,7 @@ use std::fmt::Write as _;
 use calico_net::Family;
 
 use crate::birdc::PeerName;
-use crate::intent::{
-    BGP_PORT, BgpIntent, Community, Gateway, Listen, LogLevel, NextHopMode, Programmer, Session,
-};
+use crate::intent::{BGP_PORT, BgpIntent, Community, Gateway, Listen, LogLevel, NextHopMode, Session};
 
 mod filters;
 
@@ -41,6 +39,7 @@ pub fn render(intent: &BgpIntent, log_file: &str) -> String {
         ignored_interfaces,
         sessions,
         blocks: _,
+        borrowed: _,
         gateways,
         pools: _,
         advertisements: _,
@@ -220,14 +219,6 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
             channel(session.family())
         ),
     );
-}
-
-/// Whether the daemon must keep its hands off a pool's routes.
-fn is_agents(programmer: Programmer) -> bool {
-    match programmer {
-        Programmer::Agent => true,
-        Programmer::Speaker => false,
-    }
 }
 
 /// The statement that adds a community.

@@ -6,7 +6,7 @@ use calico_api::key::AffinityOwner;
 use calico_api::{
     AffinityState, BGPConfigurationSpec, BGPPeerSpec, BlockAffinity, EncapMode, Entry, GoDuration,
     IPPoolSpec, Key, Kind, NextHopMode as ApiNextHopMode, NodeSpec, PrefixAdvertisement, ResourceKey,
-    Selection, Spec, decode, decode_record,
+    Selection, Spec, WorkloadEndpointSpec, decode, decode_record,
 };
 use calico_net::{Cidr, Family};
 use calico_selector::Selector;
@@ -15,7 +15,9 @@ use smol_str::SmolStr;
 
 use crate::intent::{Advertisement, Community, LogLevel, NextHopMode};
 use crate::problem::Problem;
-use crate::world::{ConfigFacts, NodeFacts, PeerFacts, PeerOptions, PeerScope, PeerTarget, PoolFacts, World};
+use crate::world::{
+    ConfigFacts, Encapsulation, NodeFacts, PeerFacts, PeerOptions, PeerScope, PeerTarget, PoolFacts, World,
+};
 
 /// A world that follows the datastore.
 #[derive(Clone, Debug)]
@@ -38,6 +40,11 @@ impl Index {
             Selection::all(Kind::BGPPeer),
             Selection::all(Kind::BGPConfiguration),
             Selection::all(Kind::IPPool),
+            Selection::Resources {
+                kind: Kind::WorkloadEndpoint,
+                namespace: None,
+                name_prefix: workload_prefix(node),
+            },
         ];
         for family in Family::ALL {
             let owner = Some(AffinityOwner::Host(SmolStr::new(node)));
@@ -99,6 +106,14 @@ impl Index {
                 let facts = read(entry, &mut texts, pool_facts);
                 replace(&mut self.world.pools, name, facts);
             }
+            Kind::WorkloadEndpoint => {
+                let node = self.node.clone();
+                let addrs = read(entry, &mut texts, |endpoint, texts| workload_addrs(endpoint, &node, texts));
+                match addrs {
+                    Some(addrs) => self.world.workloads.insert(key.clone(), addrs),
+                    None => self.world.workloads.remove(key),
+                };
+            }
             _ => return,
         }
         if texts.is_empty() {
@@ -153,6 +168,33 @@ fn is_claimed(entry: &Entry) -> bool {
         AffinityState::Confirmed | AffinityState::PendingDeletion => !claim.deleted,
         AffinityState::Pending | AffinityState::Other(_) => false,
     })
+}
+
+/// How the names of a node's WorkloadEndpoints begin; those of some other nodes may begin so too.
+fn workload_prefix(node: &str) -> SmolStr {
+    let spec = WorkloadEndpointSpec { node: node.into(), ..WorkloadEndpointSpec::default() };
+    // A node whose name cannot begin a name has no endpoints, or some that only their spec tells.
+    spec.name_prefix().map(SmolStr::from).unwrap_or_default()
+}
+
+/// What Felix routes to the workload: its own addresses and its floating ones. `None` if it is another node's.
+fn workload_addrs(
+    endpoint: calico_api::Resource<WorkloadEndpointSpec>,
+    node: &str,
+    texts: &mut Texts,
+) -> Option<Vec<Cidr>> {
+    let WorkloadEndpointSpec { node: host, ip_networks, ip_nats, .. } = endpoint.spec;
+    if host != node {
+        return None;
+    }
+    let own = ip_networks.iter().filter_map(|text| field("ipNetworks", text, str::parse::<Cidr>, texts));
+    let mut addrs: Vec<Cidr> = own.collect();
+    let floating = ip_nats
+        .iter()
+        .filter_map(|nat| field("ipNATs", &nat.external_ip, str::parse::<IpAddr>, texts).map(Cidr::host));
+    addrs.extend(floating);
+    addrs.retain(Cidr::is_host);
+    Some(addrs)
 }
 
 fn node_facts(node: calico_api::Resource<NodeSpec>, texts: &mut Texts) -> Option<NodeFacts> {
@@ -358,12 +400,17 @@ fn advertisement(
 }
 
 fn pool_facts(pool: calico_api::Resource<IPPoolSpec>, texts: &mut Texts) -> Option<PoolFacts> {
-    let is_on = |mode: &Option<EncapMode>| mode.as_ref().is_some_and(|mode| *mode != EncapMode::Never);
+    let encapsulation = |mode: &Option<EncapMode>| match mode {
+        None | Some(EncapMode::Never) => Encapsulation::Never,
+        Some(EncapMode::CrossSubnet) => Encapsulation::CrossSubnet,
+        // A word of later times counts as the one that the speaker can do least with.
+        Some(EncapMode::Always | EncapMode::Other(_)) => Encapsulation::Always,
+    };
     let cidr = field("cidr", &pool.spec.cidr, str::parse::<Cidr>, texts)?;
     Some(PoolFacts {
         cidr,
         disable_bgp_export: pool.spec.disable_bgp_export,
-        encapsulated: is_on(&pool.spec.ipip_mode) || is_on(&pool.spec.vxlan_mode),
+        encapsulation: encapsulation(&pool.spec.ipip_mode).max(encapsulation(&pool.spec.vxlan_mode)),
     })
 }
 

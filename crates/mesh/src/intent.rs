@@ -25,6 +25,8 @@ pub struct BgpIntent {
     pub sessions: Vec<Session>,
     /// This node's IPAM blocks: each is announced whole, and nothing beneath it.
     pub blocks: Vec<Cidr>,
+    /// Addresses of this node's workloads in pools but in none of its blocks: announced one by one.
+    pub borrowed: Vec<Cidr>,
     /// Peers that are reached over a gateway.
     pub gateways: Vec<Gateway>,
     /// The pools, by prefix.
@@ -173,6 +175,8 @@ pub struct PoolIntent {
 pub enum Programmer {
     /// The BGP speaker.
     Speaker,
+    /// The speaker where the next hop is in this prefix, the node's subnet; the agent elsewhere.
+    SpeakerWithin(Cidr),
     /// The agent: encapsulated routes, which stock BIRD 2 cannot express.
     Agent,
 }

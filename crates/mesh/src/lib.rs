@@ -5,6 +5,12 @@
 //!                                                      birdc ◀──────── what the daemon says
 //! ```
 //!
+//! A workload's own route reaches BIRD at once, its block by way of the datastore. So that no peer ever sees the route
+//! come and go before the block, routes of workloads outside this node's blocks are announced only if the intent lists
+//! their addresses as borrowed: those of this node's WorkloadEndpoints that are in a pool and in none of its blocks.
+//! A block is claimed before an endpoint has an address of it, so whoever has seen both lists nothing of it, and when a
+//! block is given up before its last endpoint, the list takes over in the same configuration.
+//!
 //! Pure: no socket, no clock, no file. `node` feeds it with the datastore and carries its text to BIRD.
 #![forbid(unsafe_code)]
 
@@ -16,6 +22,7 @@ mod problem;
 mod resolve;
 mod router_id;
 mod sessions;
+mod unrouted;
 pub mod world;
 
 pub use index::Index;

@@ -7,7 +7,7 @@ use crate::intent::{BgpIntent, Listen, NormalPriority, PoolIntent, Programmer};
 use crate::problem::Problem;
 use crate::router_id::select_router_id;
 use crate::sessions::{Sessions, resolve_sessions};
-use crate::world::{NodeFacts, PoolFacts, World};
+use crate::world::{Encapsulation, NodeFacts, PoolFacts, World};
 
 /// Who asks: what of the environment bears on BGP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,9 @@ impl World {
         let node_config = self.node_config(name);
         let programs_plain_routes = cluster.programs_plain_routes.unwrap_or(true);
         let mut pools: Vec<PoolIntent> =
-            self.pools.values().map(|p| pool(p, programs_plain_routes)).collect();
+            self.pools.values().map(|p| pool(p, programs_plain_routes, own)).collect();
         pools.sort_unstable();
+        problems.extend(self.unrouted(name));
         let advertisements = node_config
             .and_then(|c| c.advertisements.clone())
             .or_else(|| cluster.advertisements.clone())
@@ -55,6 +56,7 @@ impl World {
             ignored_interfaces,
             sessions,
             blocks: self.blocks.iter().copied().collect(),
+            borrowed: self.borrowed(),
             gateways,
             pools,
             advertisements,
@@ -67,7 +69,7 @@ impl World {
     }
 }
 
-fn problem(kind: Kind, name: &str, text: String) -> Problem {
+pub(crate) fn problem(kind: Kind, name: &str, text: String) -> Problem {
     Problem { resource: ResourceKey { kind, namespace: SmolStr::default(), name: SmolStr::new(name) }, text }
 }
 
@@ -77,10 +79,17 @@ fn is_interface_pattern(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(legal)
 }
 
-fn pool(facts: &PoolFacts, programs_plain_routes: bool) -> PoolIntent {
-    let PoolFacts { cidr, disable_bgp_export, encapsulated } = *facts;
-    let programmed_by =
-        if encapsulated || !programs_plain_routes { Programmer::Agent } else { Programmer::Speaker };
+fn pool(facts: &PoolFacts, programs_plain_routes: bool, own: &NodeFacts) -> PoolIntent {
+    let PoolFacts { cidr, disable_bgp_export, encapsulation } = *facts;
+    let programmed_by = match encapsulation {
+        _ if !programs_plain_routes => Programmer::Agent,
+        Encapsulation::Never => Programmer::Speaker,
+        // Within one subnet nothing is encapsulated: such a route is as plain as any other.
+        Encapsulation::CrossSubnet => {
+            own.subnet(cidr.family()).map_or(Programmer::Agent, Programmer::SpeakerWithin)
+        }
+        Encapsulation::Always => Programmer::Agent,
+    };
     PoolIntent { cidr, export: !disable_bgp_export, programmed_by }
 }
 

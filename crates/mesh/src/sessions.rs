@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr};
 
 use calico_api::{Kind, ResourceKey};
@@ -177,16 +178,15 @@ impl Resolver<'_> {
             reachable_by,
         } = options;
         let Some(own_addr) = self.own.addr(Family::of(to.addr)).filter(|own| *own != to.addr) else { return };
-        if let Some(via) = *reachable_by {
-            if Family::of(via) != Family::of(to.addr) {
-                let text = format!(
-                    "reachableBy {via} is of another family than the peer {}; no session with it",
-                    to.addr
-                );
-                self.out.problems.push(Problem { resource: bgp_peer(peer_name), text });
-                return;
-            }
-            self.out.gateways.push(Gateway { peer: to.addr, via });
+        if let Some(via) = *reachable_by
+            && Family::of(via) != Family::of(to.addr)
+        {
+            let text = format!(
+                "reachableBy {via} is of another family than the peer {}; no session with it",
+                to.addr
+            );
+            self.out.problems.push(Problem { resource: bgp_peer(peer_name), text });
+            return;
         }
         let local_as = local_as.unwrap_or_else(|| self.world.node_as(self.own));
         let is_external = local_as != to.asn;
@@ -206,7 +206,16 @@ impl Resolver<'_> {
             next_hop,
             allow_local_as: *allow_local_as,
         };
-        self.explicit.entry((to.addr, to.port.unwrap_or(BGP_PORT))).or_insert(session);
+        if let Entry::Vacant(vacant) = self.explicit.entry((to.addr, to.port.unwrap_or(BGP_PORT))) {
+            vacant.insert(session);
+            // Only with its session: the gateway of a peer that lost must not carry the winner's packets. Two sessions
+            // with one address share one route, which is that of the first.
+            if let Some(via) = *reachable_by
+                && self.out.gateways.iter().all(|gateway| gateway.peer != to.addr)
+            {
+                self.out.gateways.push(Gateway { peer: to.addr, via });
+            }
+        }
     }
 
     /// Sessions with every other node, unless the mesh is off. Reflectors take no part in it at either end.
@@ -260,7 +269,6 @@ impl Resolver<'_> {
         out.sessions.extend(explicit.into_values());
         out.sessions.sort_by_cached_key(|session| session.name.to_string());
         out.gateways.sort_unstable();
-        out.gateways.dedup_by_key(|gateway| gateway.peer);
         out
     }
 }

@@ -1,4 +1,5 @@
-//! What the mesh needs to know of the datastore, typed: nodes, peers, configuration, pools, this node's blocks.
+//! What the mesh needs to know of the datastore, typed: nodes, peers, configuration, pools, this node's blocks
+//! and workloads.
 //!
 //! [`World`] is filled object by object, in any order, and [`World::resolve`] turns it into the intent of one node. It
 //! depends on present state only.
@@ -6,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use calico_api::ResourceKey;
 use calico_api::meta::Labels;
 use calico_net::{Asn, Cidr, Family};
 use calico_selector::Selector;
@@ -35,6 +37,15 @@ impl NodeFacts {
             Family::V4 => self.v4.map(|(a, _)| IpAddr::V4(a)),
             Family::V6 => self.v6.map(|(a, _)| IpAddr::V6(a)),
         }
+    }
+
+    /// The subnet of its address in a family.
+    pub fn subnet(&self, family: Family) -> Option<Cidr> {
+        let (addr, len) = match family {
+            Family::V4 => self.v4.map(|(a, len)| (IpAddr::V4(a), len)),
+            Family::V6 => self.v6.map(|(a, len)| (IpAddr::V6(a), len)),
+        }?;
+        Cidr::new(addr, len).ok()
     }
 }
 
@@ -144,6 +155,18 @@ pub struct ConfigFacts {
     pub normal_priority_v6: Option<u32>,
 }
 
+/// When traffic between nodes is encapsulated, be it in IPIP or in VXLAN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Encapsulation {
+    /// Never.
+    #[default]
+    Never,
+    /// Between nodes of different subnets.
+    CrossSubnet,
+    /// Always.
+    Always,
+}
+
 /// An IPPool, as far as BGP is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolFacts {
@@ -151,8 +174,8 @@ pub struct PoolFacts {
     pub cidr: Cidr,
     /// Not announced.
     pub disable_bgp_export: bool,
-    /// IPIP or VXLAN, always or across subnets.
-    pub encapsulated: bool,
+    /// `ipipMode` or `vxlanMode`, whichever does more.
+    pub encapsulation: Encapsulation,
 }
 
 /// The part of the datastore that the mesh is made of.
@@ -168,9 +191,26 @@ pub struct World {
     pub pools: BTreeMap<SmolStr, PoolFacts>,
     /// Blocks that this node has claimed and not just begun to claim: confirmed or being given up (spec 6 §3.2).
     pub blocks: std::collections::BTreeSet<Cidr>,
+    /// The addresses of this node's workloads, each whole (/32 or /128), by WorkloadEndpoint.
+    pub workloads: BTreeMap<ResourceKey, Vec<Cidr>>,
 }
 
 impl World {
+    /// The addresses of this node's workloads that are in a pool but in no block of this node, sorted.
+    pub fn borrowed(&self) -> Vec<Cidr> {
+        let mut borrowed: Vec<Cidr> = self
+            .workloads
+            .values()
+            .flatten()
+            .filter(|addr| self.pools.values().any(|pool| pool.cidr.covers(addr)))
+            .filter(|addr| !self.blocks.iter().any(|block| block.covers(addr)))
+            .copied()
+            .collect();
+        borrowed.sort_unstable();
+        borrowed.dedup();
+        borrowed
+    }
+
     /// The cluster's BGPConfiguration; all defaults where there is none.
     pub fn cluster_config(&self) -> std::borrow::Cow<'_, ConfigFacts> {
         match self.configs.get("default") {

@@ -69,6 +69,9 @@ fn intent(input: &str) -> BgpIntent {
         put(&mut index, &key, &json!({ "state": state }));
     }
     let (intent, problems) = index.world().resolve(&Local { node: NODE.into(), router_id: String::new() });
+    // Encapsulation, which many of the cases are about, is a problem of its own.
+    let unrouted = index.world().unrouted(NODE);
+    let problems: Vec<_> = problems.into_iter().filter(|p| !unrouted.contains(p)).collect();
     assert!(problems.is_empty() && index.problems().is_empty(), "{problems:?} {:?}", index.problems());
     intent
 }
@@ -157,7 +160,7 @@ fn check(case: &str, root: &Path) -> usize {
         assert_eq!(pools(&|p| !p.export), rejected, "{case}: {family} pools kept back");
 
         // Where Calico's fork of BIRD installs encapsulated routes, stock BIRD leaves them to the agent.
-        let is_agents = |p: &calico_mesh::intent::PoolIntent| p.programmed_by == Programmer::Agent;
+        let is_agents = |p: &calico_mesh::intent::PoolIntent| p.programmed_by != Programmer::Speaker;
         let mut theirs = between(kernel, "if (net ~ ", ") then { reject");
         theirs.extend(between(kernel, "if (net ~ ", ") then { krt_tunnel"));
         theirs.extend(between(kernel, "if (net ~ ", ") then { if (defined(bgp_next_hop)"));

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use calico_mesh::{Index, Local, Problem, bird};
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
+use futures::FutureExt;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::bird::Bird;
@@ -17,11 +20,19 @@ pub struct BgpReport {
     pub in_sync: bool,
     /// How many sessions BIRD is to have.
     pub sessions: usize,
+    /// How often the configuration was computed.
+    pub resolutions: u64,
     /// How many blocks of this node it is to announce.
     pub blocks: usize,
     /// Resources that are left out, wholly or in part.
     pub problems: Vec<Problem>,
+    /// Those among them that leave traffic between nodes without a route: the node is not ready.
+    pub unrouted: Vec<Problem>,
 }
+
+/// How long to wait for the block of an address that looks borrowed. The two are watched one by one, and the address
+/// may be seen first although the block was claimed before.
+const BLOCK_SETTLE: Duration = Duration::from_millis(200);
 
 /// Runs until it is told to stop.
 pub async fn run_bgp(
@@ -33,24 +44,48 @@ pub async fn run_bgp(
 ) {
     let selections = Index::selections(&local.node);
     let mut syncer = Syncer::spawn(store, selections, SyncerOptions::default());
-    let mut index = Index::new(local.node.clone());
-    let mut in_sync = false;
+    let mut feed = Feed { index: Index::new(local.node.clone()), in_sync: false };
+    let mut borrowed = BTreeSet::new();
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
             event = syncer.next() => event,
         };
+        let Some(event) = event else { return };
+        feed.take(event);
+        // Whatever is there already belongs to the same change: it is computed once.
+        while let Some(Some(event)) = syncer.next().now_or_never() {
+            feed.take(event);
+        }
+        if !feed.in_sync {
+            continue;
+        }
+        if feed.index.world().borrowed().iter().any(|addr| !borrowed.contains(addr)) {
+            let deadline = Instant::now() + BLOCK_SETTLE;
+            while let Ok(Some(event)) = timeout_at(deadline, syncer.next()).await {
+                feed.take(event);
+            }
+        }
+        borrowed = feed.index.world().borrowed().into_iter().collect();
+        apply(&feed.index, &local, &bird, &reporter);
+    }
+}
+
+/// What was heard of the datastore.
+struct Feed {
+    index: Index,
+    in_sync: bool,
+}
+
+impl Feed {
+    fn take(&mut self, event: SyncEvent) {
         match event {
-            Some(SyncEvent::Updates(updates)) => {
+            SyncEvent::Updates(updates) => {
                 for (key, entry) in &updates {
-                    index.update(key, entry.as_ref());
+                    self.index.update(key, entry.as_ref());
                 }
             }
-            Some(SyncEvent::InSync) => in_sync = true,
-            None => return,
-        }
-        if in_sync {
-            apply(&index, &local, &bird, &reporter);
+            SyncEvent::InSync => self.in_sync = true,
         }
     }
 }
@@ -61,15 +96,21 @@ fn apply(index: &Index, local: &Local, bird: &Bird, reporter: &watch::Sender<Bgp
     problems.extend(index.problems());
     problems.sort_unstable();
     bird.configure(bird::render(&intent, &bird.paths().log.to_string_lossy()));
-    let report =
-        BgpReport { in_sync: true, sessions: intent.sessions.len(), blocks: intent.blocks.len(), problems };
     reporter.send_if_modified(|before| {
-        if *before == report {
-            return false;
-        }
+        let report = BgpReport {
+            in_sync: true,
+            sessions: intent.sessions.len(),
+            resolutions: before.resolutions,
+            blocks: intent.blocks.len(),
+            problems,
+            unrouted: index.world().unrouted(&local.node),
+        };
+        let is_new = *before != report;
         log_new_problems(&before.problems, &report.problems);
         *before = report;
-        true
+        // Counted, but of itself no news.
+        before.resolutions += 1;
+        is_new
     });
 }
 

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod process;
 pub mod retirement;
+pub mod routes;
 
 use config::{ConfigError, install, reconfigure};
 use daemon::{Daemon, Paths};

@@ -18,6 +18,7 @@ pub struct NodeMetrics {
     bird_reconfigurations: Counter<u64, AtomicU64>,
     sessions: Gauge,
     sessions_established: Gauge,
+    resolutions: Counter<u64, AtomicU64>,
     blocks: Gauge,
     problems: Gauge,
 }
@@ -32,6 +33,7 @@ impl NodeMetrics {
             bird_reconfigurations,
             sessions,
             sessions_established,
+            resolutions,
             blocks,
             problems,
         } = metrics.clone();
@@ -51,6 +53,11 @@ impl NodeMetrics {
             "calico_bgp_sessions_established",
             "BGP sessions established",
             sessions_established,
+        );
+        registry.register(
+            "calico_bgp_resolutions",
+            "How often BGP's configuration was computed from the datastore",
+            resolutions,
         );
         registry.register("calico_bgp_blocks", "IPAM blocks of this node that are announced", blocks);
         registry.register(
@@ -78,7 +85,8 @@ impl NodeMetrics {
 
     /// Takes what BGP is made of.
     pub fn note_bgp(&self, report: &BgpReport) {
-        let BgpReport { in_sync: _, sessions, blocks, problems } = report;
+        let BgpReport { in_sync: _, sessions, resolutions, blocks, problems, unrouted: _ } = report;
+        raise(&self.resolutions, *resolutions);
         self.sessions.set(count(*sessions));
         self.blocks.set(count(*blocks));
         self.problems.set(count(problems.len()));

@@ -23,6 +23,8 @@ use crate::startup::{Started, apply_node, nodename_file};
 const STATUS_POLL_NOT_READY: Duration = Duration::from_secs(1);
 /// How often afterwards.
 const STATUS_POLL_READY: Duration = Duration::from_secs(5);
+/// What BIRD's state is worth: it is asked far more often, and nobody asks any more if it gets older.
+const SILENCE: Duration = Duration::from_secs(30);
 /// The name of the readiness reporter.
 const REPORTER: &str = "bgp";
 /// How often the node's address is looked at again unless `AUTODETECT_POLL_INTERVAL` says otherwise.
@@ -91,7 +93,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
         let socket = bird.socket.clone();
         let (bird, supervisor) = Bird::new(bird);
         let (reporter, bgp_report) = watch::channel(BgpReport::default());
-        let promise = Promise { live: false, ready: true, timeout: None };
+        let promise = Promise { live: false, ready: true, timeout: Some(SILENCE) };
         let status = StatusTask {
             socket,
             nodename_file,
@@ -114,7 +116,12 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
                 () = shutdown.cancelled() => return,
                 () = sleep(period) => {}
             }
-            match apply_node(&store, &node, &settings).await {
+            // A datastore that is away must not hold up the end.
+            let applied = tokio::select! {
+                () = shutdown.cancelled() => return,
+                applied = apply_node(&store, &node, &settings) => applied,
+            };
+            match applied {
                 Ok(true) => tracing::info!(%node, "the node's addresses have changed"),
                 Ok(false) => {}
                 Err(error) => {
@@ -165,6 +172,10 @@ impl StatusTask {
         self.metrics.note_status(status.as_ref().ok());
         let judgement = match status {
             _ if !bgp.in_sync => Err("waiting for the datastore".to_owned()),
+            _ if !bgp.unrouted.is_empty() => {
+                let texts: Vec<String> = bgp.unrouted.iter().map(ToString::to_string).collect();
+                Err(texts.join("; "))
+            }
             Err(text) => Err(text),
             Ok(status) => judge(&status, read_age(&self.nodename_file, SystemTime::now())),
         };

@@ -155,8 +155,12 @@ pub async fn apply_node(
                 write
             }
             Err(refusal) => {
-                if let Some(clear) = refusal.clear.clone() {
-                    commit(store, clear).await?;
+                // The refusal is what the operator must hear of, whatever comes of the clearing.
+                if let Some(clear) = refusal.clear.clone()
+                    && let Err(error) = commit(store, clear).await
+                {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, node, "the Node's addresses cannot be cleared");
                 }
                 return Err(refusal.into());
             }

@@ -11,8 +11,8 @@
 
 use calico_net::Family;
 
-use super::{add_community, is_agents, line, suffix};
-use crate::intent::BgpIntent;
+use super::{add_community, line, suffix};
+use crate::intent::{BgpIntent, Programmer};
 
 /// The sum of a route's metric and its local preference.
 const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
@@ -62,8 +62,20 @@ fn render_program(text: &mut String, intent: &BgpIntent, family: Family, normal:
   if defined(bgp_local_pref) then krt_metric = {METRIC_AND_PREFERENCE} - bgp_local_pref;"
         ),
     );
-    for pool in intent.pools_of(family).filter(|pool| is_agents(pool.programmed_by)) {
-        line(text, format_args!("  if net ~ {} then reject; # routed by the agent", pool.cidr));
+    for pool in intent.pools_of(family) {
+        let cidr = pool.cidr;
+        match pool.programmed_by {
+            Programmer::Speaker => {}
+            Programmer::SpeakerWithin(subnet) => line(
+                text,
+                format_args!(
+                    "  if net ~ {cidr} && !(bgp_next_hop ~ {subnet}) then reject; # routed by the agent"
+                ),
+            ),
+            Programmer::Agent => {
+                line(text, format_args!("  if net ~ {cidr} then reject; # routed by the agent"));
+            }
+        }
     }
     text.push_str("  accept;\n}\n");
 }
@@ -119,6 +131,7 @@ fn render_export(text: &mut String, intent: &BgpIntent, family: Family, normal: 
             ),
         );
     }
+    render_borrowed(text, intent, family, normal);
     for pool in intent.pools_of(family).filter(|pool| pool.export) {
         line(text, format_args!("  if net ~ {} then accept;", pool.cidr));
     }
@@ -129,4 +142,28 @@ fn render_export(text: &mut String, intent: &BgpIntent, family: Family, normal: 
             format_args!("filter calico_export_{side}_{suffix} {{ calico_export_{suffix}({internal}); }}"),
         );
     }
+}
+
+/// Lets a workload's route outside this node's blocks out only if its address is known to be borrowed: the route of a
+/// new block's first workload is here before the block, and would be announced and soon withdrawn again.
+///
+/// It knows workloads by Calico's interface names, as the daemon's `direct` protocol does.
+fn render_borrowed(text: &mut String, intent: &BgpIntent, family: Family, normal: u32) {
+    let bits = family.bits();
+    let borrowed: Vec<String> =
+        intent.borrowed.iter().filter(|b| b.family() == family).map(ToString::to_string).collect();
+    let verdict = if borrowed.is_empty() {
+        "reject;".to_owned()
+    } else {
+        format!("if net ~ [ {} ] then accept; reject;", borrowed.join(", "))
+    };
+    line(
+        text,
+        format_args!(
+            "  # Workloads outside this node's blocks: those that are known to have borrowed their addresses.
+  if source = RTS_INHERIT && net.len = {bits} && krt_metric >= {normal} && ifname ~ \"cali*\" then {{
+    {verdict}
+  }}"
+        ),
+    );
 }

@@ -205,10 +205,34 @@ fn pools() {
         .world()
         .pools
         .values()
-        .map(|p| (p.cidr.to_string(), p.disable_bgp_export, p.encapsulated))
+        .map(|p| (p.cidr.to_string(), p.disable_bgp_export, p.encapsulation))
         .collect();
-    assert_eq!(pools, [("10.0.0.0/16".into(), false, true), ("10.1.0.0/16".into(), true, false)]);
+    let expected = [
+        ("10.0.0.0/16".into(), false, Encapsulation::CrossSubnet),
+        ("10.1.0.0/16".into(), true, Encapsulation::Never),
+    ];
+    assert_eq!(pools, expected);
     assert!(problems(&index)[0].starts_with("IPPool(r): cidr"), "{:?}", problems(&index));
+}
+
+#[test]
+fn workloads_of_this_node() {
+    let mut index = Index::new("a".into());
+    let key = |name: &str| Key::resource(Kind::WorkloadEndpoint, "default", name);
+    let endpoint = |node: &str| {
+        json!({
+            "kind": "WorkloadEndpoint", "metadata": {"name": "x", "namespace": "default"},
+            "spec": {"node": node, "ipNetworks": ["10.0.0.1/32", "fd00::1/128", "10.0.0.0/24"],
+                "ipNATs": [{"internalIP": "10.0.0.1", "externalIP": "10.0.9.9"}]}
+        })
+    };
+    put(&mut index, &key("a-k8s-web-eth0"), &endpoint("a"));
+    // Its name begins like ours.
+    put(&mut index, &key("a--b-k8s-web-eth0"), &endpoint("a-b"));
+    let addrs: Vec<String> = index.world().workloads.values().flatten().map(Cidr::to_string).collect();
+    assert_eq!(addrs, ["10.0.0.1/32", "fd00::1/128", "10.0.9.9/32"]);
+    index.update(&key("a-k8s-web-eth0"), None);
+    assert!(index.world().workloads.is_empty());
 }
 
 #[test]
@@ -219,6 +243,7 @@ fn what_is_followed_is_what_is_understood() {
         key(Kind::BGPPeer, "x"),
         key(Kind::BGPConfiguration, "default"),
         key(Kind::IPPool, "x"),
+        Key::resource(Kind::WorkloadEndpoint, "default", "a-k8s-web-eth0"),
         affinity("a", "10.0.0.0/26"),
         affinity("a", "fd00::/122"),
     ] {

@@ -59,13 +59,13 @@ fn the_node_s_configuration_comes_before_the_cluster_s() {
 #[test]
 fn encapsulated_pools_are_the_agent_s() {
     let mut world = world();
-    let pool = |cidr: &str, disable_bgp_export, encapsulated| PoolFacts {
+    let pool = |cidr: &str, disable_bgp_export, encapsulation| PoolFacts {
         cidr: cidr.parse().unwrap(),
         disable_bgp_export,
-        encapsulated,
+        encapsulation,
     };
-    world.pools.insert("z".into(), pool("10.1.0.0/16", false, false));
-    world.pools.insert("y".into(), pool("10.2.0.0/16", true, true));
+    world.pools.insert("z".into(), pool("10.1.0.0/16", false, Encapsulation::Never));
+    world.pools.insert("y".into(), pool("10.2.0.0/16", true, Encapsulation::Always));
     let check = |world: &World, expected: [(&str, bool, Programmer); 2]| {
         let (intent, _) = world.resolve(&local(""));
         let seen: Vec<_> =
@@ -73,9 +73,37 @@ fn encapsulated_pools_are_the_agent_s() {
         assert_eq!(seen, expected.map(|(cidr, export, by)| (cidr.to_owned(), export, by)));
     };
     check(&world, [("10.1.0.0/16", true, Programmer::Speaker), ("10.2.0.0/16", false, Programmer::Agent)]);
+    world.pools.insert("y".into(), pool("10.2.0.0/16", true, Encapsulation::CrossSubnet));
+    let within = Programmer::SpeakerWithin("10.0.0.0/24".parse().unwrap());
+    check(&world, [("10.1.0.0/16", true, Programmer::Speaker), ("10.2.0.0/16", false, within)]);
     let off = ConfigFacts { programs_plain_routes: Some(false), ..ConfigFacts::default() };
     world.configs.insert("default".into(), off);
     check(&world, [("10.1.0.0/16", true, Programmer::Agent), ("10.2.0.0/16", false, Programmer::Agent)]);
+}
+
+#[test]
+fn borrowed_is_what_is_in_a_pool_and_in_no_block_of_ours() {
+    let mut world = world();
+    let cidrs = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<calico_net::Cidr>>();
+    let pool = |cidr: &str| PoolFacts {
+        cidr: cidr.parse().unwrap(),
+        disable_bgp_export: false,
+        encapsulation: Encapsulation::Never,
+    };
+    world.pools.insert("p".into(), pool("10.1.0.0/16"));
+    world.blocks.extend(cidrs(&["10.1.0.0/26"]));
+    let key = |name: &str| ResourceKey {
+        kind: Kind::WorkloadEndpoint,
+        namespace: "default".into(),
+        name: name.into(),
+    };
+    world.workloads.insert(key("x"), cidrs(&["10.1.9.9/32", "10.1.0.5/32", "192.0.2.1/32"]));
+    world.workloads.insert(key("y"), cidrs(&["10.1.9.1/32"]));
+    let borrowed = |world: &World| world.resolve(&local("")).0.borrowed;
+    assert_eq!(borrowed(&world), cidrs(&["10.1.9.1/32", "10.1.9.9/32"]));
+    // A block that is given up before its last workload: the address takes its place at once.
+    world.blocks.clear();
+    assert_eq!(borrowed(&world), cidrs(&["10.1.0.5/32", "10.1.9.1/32", "10.1.9.9/32"]));
 }
 
 #[test]

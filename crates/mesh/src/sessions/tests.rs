@@ -288,3 +288,22 @@ fn a_reversed_session_meets_the_local_as_of_the_other_end() {
     };
     assert_eq!((ends("a"), ends("b")), ((65100, 64512), (64512, 65100)));
 }
+
+#[test]
+fn the_gateway_is_that_of_the_peer_that_won() {
+    let mut world = without_mesh(three());
+    let via = |addr: &str| {
+        let mut facts = peer(PeerScope::Global, at("192.0.2.1", None, 65010));
+        facts.options.reachable_by = (!addr.is_empty()).then(|| addr.parse().unwrap());
+        facts
+    };
+    let gateways = |world: &World| -> Vec<String> {
+        sessions(world, "a").gateways.iter().map(|g| g.via.to_string()).collect()
+    };
+    world.peers.insert("1".into(), via("10.0.0.254"));
+    world.peers.insert("2".into(), via("10.0.0.253"));
+    assert_eq!(gateways(&world), ["10.0.0.254"]);
+    // The winner is reached directly.
+    world.peers.insert("1".into(), via(""));
+    assert_eq!(gateways(&world), Vec::<String>::new());
+}

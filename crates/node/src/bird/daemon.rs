@@ -3,14 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use calico_linux::rtnl::Rtnl;
 use calico_mesh::birdc::command;
-use calico_net::Family;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -18,17 +16,22 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::control::{ControlError, ask};
-
-/// `RTPROT_BIRD`: all routes that BIRD 2 installs, and nobody else's (linux/rtnetlink.h).
-const PROTOCOL_BIRD: u8 = 12;
-/// The kernel's main table (linux/rtnetlink.h).
-const MAIN_TABLE: u32 = 254;
+use super::control::{Answer, ControlError, ask};
+use super::process::read_birds;
+use super::routes::read_bird_routes;
 
 /// How long a new daemon may take until its control socket answers.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is tried meanwhile.
 const START_POLL: Duration = Duration::from_millis(20);
+/// How long a daemon that lives but cannot be reached on its socket is tried before it is taken for lost: it may be
+/// about to open it.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a daemon may leave us without an answer before it is taken for lost. One silence may be a long
+/// recalculation, or a machine that is short of CPU.
+const SILENCES: u32 = 3;
+/// The wait between such tries.
+const ADOPT_POLL: Duration = Duration::from_millis(100);
 
 /// Where BIRD and its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +89,9 @@ pub enum StartError {
         /// Where to look.
         log: PathBuf,
     },
+    /// Whether a daemon is there cannot be told.
+    #[error("cannot look for running BIRDs")]
+    Look(#[source] io::Error),
     /// A daemon is there that can be neither used nor watched.
     #[error("cannot watch process {pid}")]
     Watch {
@@ -130,30 +136,60 @@ impl Daemon {
             }
         }
     }
-}
 
-/// Takes over a daemon that answers on the socket, if there is one. One that holds the PID file and does not answer
-/// is killed: two daemons would fight over the same routes.
-pub async fn adopt(paths: &Paths) -> Result<Option<Daemon>, StartError> {
-    match ask(&paths.socket, command::STATUS).await {
-        Ok(answer) => {
-            let Some(pid) = answer.pid else { return Ok(None) };
-            let end = End::Stranger(Stranger::watch(pid)?);
-            Ok(Some(Daemon { pid, adopted: true, end }))
-        }
-        Err(ControlError::Socket(_)) => Ok(None),
-        Err(ControlError::Silent | ControlError::Refused(_)) => {
-            if let Some(pid) = read_own_pid(paths) {
-                tracing::warn!(pid, "a BIRD of an earlier life does not answer; killing it");
-                let stranger = Stranger::watch(pid)?;
-                rustix::process::pidfd_send_signal(&*stranger.pidfd, Signal::KILL)
-                    .map_err(|errno| StartError::Watch { pid, source: errno.into() })?;
-                // Sent or dropped: either way nobody watches it any longer.
-                let _ = stranger.ended.await;
-            }
-            Ok(None)
+    /// Kills the process and waits for its end.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        match &mut self.end {
+            End::Child(child) => child.kill().await,
+            End::Stranger(stranger) => stranger.kill().await,
         }
     }
+}
+
+/// Takes over a daemon that answers on the socket, if there is one. One of ours that lives but cannot be talked to,
+/// for all our patience, is killed: two daemons would fight over the same routes.
+///
+/// Killed, not told to end: in order it would take leave of its peers, and they would drop our routes; when it is just
+/// gone, they keep them until its successor is back.
+pub async fn adopt(paths: &Paths) -> Result<Option<Daemon>, StartError> {
+    let deadline = Instant::now() + SOCKET_TIMEOUT;
+    let mut silences = 0;
+    loop {
+        match ask(&paths.socket, command::STATUS).await {
+            Ok(Answer { pid: Some(pid), .. }) => {
+                let end = End::Stranger(Stranger::watch(pid)?);
+                return Ok(Some(Daemon { pid, adopted: true, end }));
+            }
+            // Nobody is there to listen; or somebody has lost its socket, which says nothing about its routes.
+            Ok(Answer { pid: None, .. }) | Err(ControlError::Socket(_)) => {
+                if read_own(paths)?.is_empty() {
+                    return Ok(None);
+                }
+                if Instant::now() >= deadline {
+                    break;
+                }
+            }
+            Err(ControlError::Silent | ControlError::Refused(_)) => {
+                silences += 1;
+                if silences >= SILENCES {
+                    break;
+                }
+            }
+        }
+        sleep(ADOPT_POLL).await;
+    }
+    for pid in read_own(paths)? {
+        tracing::warn!(pid, "a BIRD of an earlier life cannot be talked to; killing it");
+        let killed = Stranger::watch(pid)?.kill().await;
+        killed.map_err(|source| StartError::Watch { pid, source })?;
+    }
+    Ok(None)
+}
+
+/// The BIRDs that were started for our socket.
+fn read_own(paths: &Paths) -> Result<Vec<i32>, StartError> {
+    let birds = read_birds(paths).map_err(StartError::Look)?;
+    Ok(birds.into_iter().filter(|bird| bird.is_ours).map(|bird| bird.pid).collect())
 }
 
 /// Starts a daemon and waits until it answers. It is in a process group of its own and survives us.
@@ -214,28 +250,14 @@ fn needs_recovery(paths: &Paths) -> bool {
 
 /// Whether the kernel has routes of BIRD's. If it cannot be read, it is safer to believe so.
 fn read_has_routes() -> bool {
-    let read = || {
-        let mut rtnl = Rtnl::open()?;
-        rtnl.read_links()?;
-        for family in Family::ALL {
-            if rtnl.read_routes(family, MAIN_TABLE)?.iter().any(|r| r.protocol == PROTOCOL_BIRD) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    read().unwrap_or_else(|error: calico_linux::rtnl::RtnlError| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for routes of an earlier BIRD");
-        true
-    })
-}
-
-/// The process of the PID file, if it is alive and was started for our socket.
-fn read_own_pid(paths: &Paths) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(&paths.pid_file).ok()?.trim().parse().ok()?;
-    let arguments = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
-    let socket = paths.socket.as_os_str().as_encoded_bytes();
-    arguments.split(|byte| *byte == 0).any(|argument| argument == socket).then_some(pid)
+    read_bird_routes().map_or_else(
+        |error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot look for routes of an earlier BIRD");
+            true
+        },
+        |routes| !routes.is_empty(),
+    )
 }
 
 /// A process that is not our child.
@@ -263,5 +285,18 @@ impl Stranger {
         };
         std::thread::Builder::new().name("bird-watch".into()).spawn(wait).map_err(error)?;
         Ok(Stranger { pidfd, ended })
+    }
+
+    async fn kill(&mut self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&*self.pidfd, Signal::KILL) {
+            // It was faster.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if !self.ended.is_terminated() {
+            // Sent or dropped: either way nobody watches it any longer.
+            let _ = (&mut self.ended).await;
+        }
+        Ok(())
     }
 }

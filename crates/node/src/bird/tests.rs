@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
 
+use calico_api::{Kind, ResourceKey};
 use calico_linux::netns::Netns;
 use calico_mesh::birdc::{PeerName, command, parse_protocols, parse_status};
-use calico_mesh::world::{NodeFacts, PoolFacts};
+use calico_mesh::world::{Encapsulation, NodeFacts, PoolFacts};
 use calico_mesh::{Local, World};
 use tempfile::TempDir;
 
@@ -122,9 +123,18 @@ fn world(n: u8, dead: bool) -> World {
         world.nodes.insert(format!("n{i}").into(), NodeFacts { v4, ..NodeFacts::default() });
     }
     let cidr = "10.20.0.0/16".parse().unwrap();
-    world.pools.insert("p".into(), PoolFacts { cidr, disable_bgp_export: false, encapsulated: false });
+    world.pools.insert(
+        "p".into(),
+        PoolFacts { cidr, disable_bgp_export: false, encapsulation: Encapsulation::Never },
+    );
     world.blocks.insert(format!("10.20.{n}.0/26").parse().unwrap());
     world
+}
+
+/// A workload of the node whose world it is, with an address of another node's block.
+fn lend(world: &mut World, addr: &str) {
+    let key = ResourceKey { kind: Kind::WorkloadEndpoint, namespace: "default".into(), name: addr.into() };
+    world.workloads.insert(key, vec![addr.parse().unwrap()]);
 }
 
 fn configure(node: &TestNode, n: u8, world: &World) {
@@ -150,7 +160,9 @@ fn blocks_go_both_ways_and_a_dead_peer_delays_nobody() {
         return;
     }
     let (a, b) = pair();
-    configure(&a, 1, &world(1, true));
+    let mut lender = world(1, true);
+    lend(&mut lender, "10.20.2.7/32");
+    configure(&a, 1, &lender);
     configure(&b, 2, &world(2, true));
     // A workload of our block, and one with an address borrowed from the other node's.
     a.ip("link add cali1 type veth peer name c1");
@@ -292,4 +304,121 @@ fn a_new_agent_adopts_the_daemon_of_the_old() {
     kill(a.pid().unwrap());
     wait_for("another process", || a.pid().is_some() && a.pid() != before.0);
     assert!(!a.bird.report().borrow().adopted);
+}
+
+#[test]
+fn the_first_workload_of_a_new_block_is_not_seen_before_the_block() {
+    if !is_possible() {
+        return;
+    }
+    let (a, b) = established_pair();
+    let monitor = Monitor::spawn(&b);
+    a.ip("link add cali1 type veth peer name c1");
+    a.ip("link set c1 up");
+    a.ip("link set cali1 up");
+    a.ip("route add 10.20.7.5/32 dev cali1 proto boot scope link");
+    let knows = || {
+        let routes = block_on(ask(&a.bird.paths().socket, command::ROUTES)).unwrap();
+        calico_mesh::birdc::parse_routes(&routes.reply)
+            .iter()
+            .any(|r| r.prefix == "10.20.7.5/32".parse().unwrap())
+    };
+    wait_for("the workload in BIRD", knows);
+    a.ip("route add blackhole 10.20.7.0/26 proto 80");
+    let mut world = world(1, false);
+    world.blocks.insert("10.20.7.0/26".parse().unwrap());
+    configure(&a, 1, &world);
+    b.wait_for_route("10.20.7.0/26 via 10.9.0.1");
+    // Its block is given up before it: what was covered takes the block's place.
+    world.blocks.remove(&"10.20.7.0/26".parse().unwrap());
+    lend(&mut world, "10.20.7.5/32");
+    configure(&a, 1, &world);
+    b.wait_for_route("10.20.7.5 via 10.9.0.1");
+    let seen = monitor.end();
+    let before_block = seen.split("10.20.7.0/26").next().unwrap();
+    assert!(!before_block.contains("10.20.7.5"), "{seen}");
+}
+
+#[test]
+fn a_daemon_that_has_lost_its_socket_gets_no_second_beside_it() {
+    if !is_possible() {
+        return;
+    }
+    let (mut a, b) = established_pair();
+    let before = a.pid().unwrap();
+    let monitor = Monitor::spawn(&b);
+    a.stop_supervisor();
+    std::fs::remove_file(&a.bird.paths().socket).unwrap();
+    std::fs::remove_file(&a.bird.paths().pid_file).unwrap();
+    a.start_supervisor();
+    configure(&a, 1, &world(1, false));
+    wait_for("another process", || a.pid().is_some_and(|pid| pid != before));
+    let birds = a.netns.run(|| process::read_birds(a.bird.paths()).unwrap()).unwrap();
+    assert_eq!(birds, [process::BirdProcess { pid: a.pid().unwrap(), is_ours: true }]);
+    wait_for("the session", || a.established_since().is_some());
+    let seen = monitor.end();
+    assert!(!seen.contains("Deleted"), "{seen}");
+}
+
+#[test]
+fn a_daemon_that_is_slow_once_is_adopted() {
+    if !is_possible() {
+        return;
+    }
+    let (mut a, _b) = established_pair();
+    let before = a.pid().unwrap();
+    a.stop_supervisor();
+    let signal = |signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(before).unwrap(), signal).unwrap();
+    };
+    signal(rustix::process::Signal::STOP);
+    a.start_supervisor();
+    configure(&a, 1, &world(1, false));
+    // More than one answer is missed.
+    let stopped = std::time::Instant::now();
+    wait_for("a silence", || stopped.elapsed() > Duration::from_secs(3));
+    signal(rustix::process::Signal::CONT);
+    wait_for("adoption", || a.pid().is_some());
+    assert_eq!((a.pid(), a.bird.report().borrow().adopted), (Some(before), true));
+}
+
+#[test]
+fn retired_it_takes_its_routes_along() {
+    if !is_possible() {
+        return;
+    }
+    let retire = |node: &TestNode| {
+        let paths = node.bird.paths();
+        node.netns.run(|| block_on(retirement::retire(paths))).unwrap().unwrap()
+    };
+    let (mut a, mut b) = established_pair();
+    let pids = (a.pid(), b.pid());
+    a.stop_supervisor();
+    b.stop_supervisor();
+    // In order.
+    let retired = retire(&a);
+    assert_eq!((retired.pid, retired.left_to), (pids.0, None));
+    assert_eq!(a.bird_routes(), "");
+    // Dead, with its routes still there; but one of somebody else's is alive.
+    let pid = pids.1.unwrap();
+    kill(pid);
+    wait_for("its end", || std::fs::read_link(format!("/proc/{pid}/ns/net")).is_err());
+    b.ip("route replace 10.20.1.0/26 via 10.9.0.1 proto bird");
+    b.ip("route add 10.20.3.0/26 proto bird nexthop via 10.9.0.1 nexthop via 10.9.0.3");
+    let other = tempfile::tempdir().unwrap();
+    let config = other.path().join("bird.cfg");
+    std::fs::write(&config, "router id 1.1.1.1;\nprotocol device {}\n").unwrap();
+    let mut command = Command::new("/usr/sbin/bird");
+    command.arg("-f").arg("-c").arg(&config).arg("-s").arg(other.path().join("bird.ctl"));
+    command.arg("-P").arg(other.path().join("bird.pid"));
+    let mut stranger = b.netns.run(|| command.spawn().unwrap()).unwrap();
+    let stranger_pid = i32::try_from(stranger.id()).unwrap();
+    wait_for("the other BIRD", || other.path().join("bird.ctl").exists());
+    let retired = retire(&b);
+    assert_eq!((retired.pid, retired.left_to), (None, Some(stranger_pid)));
+    assert!(b.bird_routes().contains("10.20.1.0/26"));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(retire(&b).routes.len(), 2);
+    assert_eq!(b.bird_routes(), "");
 }

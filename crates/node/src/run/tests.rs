@@ -4,7 +4,9 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use calico_api::key::AffinityOwner;
-use calico_api::{AffinityState, BlockAffinity, Key, Write, encode_record};
+use calico_api::{
+    AffinityState, BlockAffinity, EncapMode, IPPool, IPPoolSpec, Key, Kind, Write, encode, encode_record,
+};
 use calico_linux::netns::Netns;
 use calico_store::EmbeddedStore;
 use tempfile::TempDir;
@@ -102,4 +104,14 @@ fn two_nodes() {
     claim(&store, "a", "10.20.2.0/26", AffinityState::Confirmed);
     wait_for("a further block", || routes().contains("10.20.2.0/26 via 10.9.0.1"));
     assert!(!routes().contains("10.20.3.0/26"), "a claim that is only begun is announced");
+    // A pool that nobody routes takes the nodes out, and says why.
+    let key = Key::resource(Kind::IPPool, "", "tunnels");
+    let ipip_mode = Some(EncapMode::Always);
+    let spec = IPPoolSpec { cidr: "10.30.0.0/16".into(), ipip_mode, ..IPPoolSpec::default() };
+    let pool = IPPool::new("", "tunnels", spec);
+    block_on(store.commit(&[Write::create(key, encode(&pool))])).unwrap();
+    wait_for("the complaint", || {
+        let summary = a.health.summary(Instant::now());
+        !summary.ready && summary.detail.contains("IPPool(tunnels): this build has no tunnels yet")
+    });
 }

@@ -82,10 +82,6 @@ pub struct PoolSettings {
     pub cidr: Option<Cidr>,
     /// Length of its blocks.
     pub block_size: u8,
-    /// `Never`, `Always` or `CrossSubnet`.
-    pub ipip: &'static str,
-    /// `Never`, `Always` or `CrossSubnet`.
-    pub vxlan: &'static str,
     /// Masquerade traffic that leaves it.
     pub nat_outgoing: bool,
     /// Nodes that may use it.
@@ -218,11 +214,10 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
         return Err(bad(&name("CIDR"), format!("{cidr} is smaller than one block of /{block_size}")));
     }
     // There is no IPIP for IPv6, and no variable either.
-    let ipip = if family == Family::V4 { encapsulation(get, &name("IPIP"))? } else { "Never" };
-    let vxlan = encapsulation(get, &name("VXLAN"))?;
-    if ipip != "Never" && vxlan != "Never" {
-        return Err(bad(&name("VXLAN"), format!("a pool with {} cannot have VXLAN too", name("IPIP"))));
+    if family == Family::V4 {
+        refuse_encapsulation(get, &name("IPIP"))?;
     }
+    refuse_encapsulation(get, &name("VXLAN"))?;
     let node_selector = match get(&name("NODE_SELECTOR")) {
         text if text.is_empty() => "all()".to_owned(),
         text => match calico_selector::parse(&text) {
@@ -233,20 +228,24 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
     Ok(Some(PoolSettings {
         cidr,
         block_size,
-        ipip,
-        vxlan,
         nat_outgoing: flag(get, &name("NAT_OUTGOING"), family == Family::V4)?,
         node_selector,
         disable_bgp_export: flag(get, &name("DISABLE_BGP_EXPORT"), false)?,
     }))
 }
 
-fn encapsulation(get: Get<'_>, name: &str) -> Result<&'static str, SettingError> {
+/// Nothing routes encapsulated traffic yet: a node with such a pool would come up and reach no other.
+fn refuse_encapsulation(get: Get<'_>, name: &str) -> Result<(), SettingError> {
     let text = get(name);
     match text.to_ascii_lowercase().as_str() {
-        "" | "off" | "never" => Ok("Never"),
-        "always" => Ok("Always"),
-        "crosssubnet" | "cross-subnet" => Ok("CrossSubnet"),
+        "" | "off" | "never" => Ok(()),
+        "always" | "crosssubnet" | "cross-subnet" => Err(bad(
+            name,
+            format!(
+                "{text:?} needs tunnels between nodes, which this build does not have yet; leave it unset or set it \
+                 to Never"
+            ),
+        )),
         _ => Err(bad(name, format!("{text:?} is none of Never, Always, CrossSubnet"))),
     }
 }

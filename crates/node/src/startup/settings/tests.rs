@@ -13,7 +13,7 @@ fn nothing_set() {
     assert_eq!(settings.backend, Backend::Bird);
     assert_eq!((settings.v4.source, settings.v6.source), (AddressSource::Unset, AddressSource::Unset));
     let v4 = settings.v4_pool.unwrap();
-    assert_eq!((v4.cidr, v4.block_size, v4.ipip, v4.nat_outgoing), (None, 26, "Never", true));
+    assert_eq!((v4.cidr, v4.block_size, v4.nat_outgoing), (None, 26, true));
     let v6 = settings.v6_pool.unwrap();
     assert_eq!((v6.block_size, v6.nat_outgoing, v6.node_selector.as_str()), (122, false, "all()"));
 }
@@ -31,7 +31,7 @@ fn everything_set() {
         ("DISABLE_NODE_IP_CHECK", "true"),
         ("CLUSTER_TYPE", "lab"),
         ("CALICO_IPV4POOL_CIDR", "10.244.0.0/16"),
-        ("CALICO_IPV4POOL_IPIP", "cross-subnet"),
+        ("CALICO_IPV4POOL_IPIP", "off"),
         ("CALICO_IPV4POOL_NAT_OUTGOING", "false"),
         ("CALICO_IPV4POOL_NODE_SELECTOR", "has(x)"),
         ("CALICO_IPV6POOL_CIDR", "none"),
@@ -43,7 +43,7 @@ fn everything_set() {
     assert_eq!(settings.v6.source, AddressSource::Given("fd00::1".parse().unwrap(), Some(64)));
     assert_eq!((settings.asn, settings.k8s_node.as_deref()), (Some(Asn(65546)), Some("k")));
     let pool = settings.v4_pool.unwrap();
-    assert_eq!((pool.ipip, pool.nat_outgoing, pool.node_selector.as_str()), ("CrossSubnet", false, "has(x)"));
+    assert_eq!((pool.nat_outgoing, pool.node_selector.as_str()), (false, "has(x)"));
     assert_eq!(settings.v6_pool, None);
     assert_eq!(from(&[("NO_DEFAULT_POOLS", "true")]).unwrap().v4_pool, None);
 }
@@ -68,8 +68,13 @@ fn errors_name_the_variable() {
     ] {
         assert_eq!(from(&[(name, value)]).unwrap_err().variable, name, "{value}");
     }
-    let both = [("CALICO_IPV4POOL_IPIP", "Always"), ("CALICO_IPV4POOL_VXLAN", "Always")];
-    assert_eq!(from(&both).unwrap_err().variable, "CALICO_IPV4POOL_VXLAN");
+    for name in ["CALICO_IPV4POOL_IPIP", "CALICO_IPV4POOL_VXLAN", "CALICO_IPV6POOL_VXLAN"] {
+        for value in ["Always", "CrossSubnet"] {
+            let error = from(&[(name, value)]).unwrap_err();
+            assert_eq!(error.variable, name);
+            assert!(error.problem.contains("tunnels") && error.problem.ends_with("to Never"), "{error}");
+        }
+    }
     let small = [("CALICO_IPV4POOL_CIDR", "10.0.0.0/27")];
     assert!(from(&small).unwrap_err().problem.contains("one block"));
 }
