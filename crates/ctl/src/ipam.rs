@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use calico_ipam::{Known, Machine, Operation, Response, Step, UnixTime};
+use calico_ipam::{Assignment, Known, Machine, Operation, Response, Step, Target, UnixTime};
 use calico_store::{Atomicity, CommitError, Store};
 
 /// Now, for IPAM.
 pub(crate) fn now() -> UnixTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     UnixTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The release of exactly this assignment of an address.
+pub(crate) fn target(address: std::net::IpAddr, assignment: &Assignment) -> Target {
+    let Assignment { block, owner: _, attribute, sequence } = assignment;
+    Target { address, block: Some(*block), handle: attribute.handle_id.clone(), sequence: *sequence }
 }
 
 /// The first pause after a write conflict is at most this long; each further one may be twice as long.

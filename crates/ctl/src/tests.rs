@@ -507,3 +507,44 @@ fn directories_are_read_in_order() {
     let mismatch = bench.failure(&format!("apply -f {path} -n other"), "");
     assert!(mismatch.contains("is in namespace shop, but the command line says other"), "{mismatch}");
 }
+
+#[test]
+fn what_a_newer_writer_stored_survives_apply_patch_and_label() {
+    let bench = Bench::new();
+    let tiers = "/calico/resources/v3/projectcalico.org/tiers/t";
+    let felix = "/calico/resources/v3/projectcalico.org/felixconfigurations/default";
+    let envelope =
+        r#""apiVersion":"projectcalico.org/v3","metadata":{"name":"NAME","finalizers":["f"],"generation":3}"#;
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!(r#"{{"kind":"{kind}",{},"spec":{spec}}}"#, envelope.replace("NAME", name))
+    };
+    bench.load(&[
+        (tiers.to_owned(), object("Tier", "t", r#"{"order":5,"defaultAction":"Deny","tomorrow":1}"#)),
+        (felix.to_owned(), object("FelixConfiguration", "default", r#"{"healthPort":1,"tomorrow":1}"#)),
+    ]);
+    let survives = |after: &str| {
+        for key in [tiers, felix] {
+            let stored: serde_json::Value = serde_json::from_str(&bench.stored(key).unwrap()).unwrap();
+            assert_eq!(stored["metadata"]["finalizers"], serde_json::json!(["f"]), "{after}: {key}");
+            assert_eq!(stored["metadata"]["generation"], 3, "{after}: {key}");
+            assert_eq!(stored["spec"]["tomorrow"], 1, "{after}: {key}");
+        }
+    };
+    bench.apply("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: t}, spec: {order: 6}}");
+    bench.apply(
+        "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {healthPort: 2}}",
+    );
+    survives("apply");
+    bench.output(r#"patch tier t -p {"spec":{"order":7}}"#);
+    bench.output(r#"patch felixconfig default -p {"spec":{"healthPort":3}}"#);
+    survives("patch");
+    assert!(bench.stored(tiers).unwrap().contains(r#""order":7"#));
+    assert!(bench.stored(felix).unwrap().contains(r#""healthPort":3"#));
+    bench.output("label tier t a=b");
+    bench.output("label felixconfig default a=b");
+    survives("label");
+    let refused = bench.failure(r#"patch tier t -p {"spec":{"ordre":7}}"#, "");
+    assert!(refused.contains("spec.ordre") && !refused.contains("tomorrow"), "{refused}");
+    let refused = bench.failure(r#"patch felixconfig default -p {"spec":{"helthPort":7}}"#, "");
+    assert!(refused.contains("spec.helthPort") && !refused.contains("tomorrow"), "{refused}");
+}

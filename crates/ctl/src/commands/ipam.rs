@@ -4,11 +4,11 @@ mod check;
 mod show;
 
 use anyhow::{Context as _, bail};
-use calico_ipam::{ConfigEdit, ReleaseAddresses, Target};
+use calico_ipam::{AssignmentOf, ConfigEdit, ReleaseAddresses};
 
 use crate::Context;
 use crate::args::{IpamCommand, IpamConfigureArgs};
-use crate::ipam::{drive, now};
+use crate::ipam::{drive, now, target};
 use crate::resources::Resources;
 
 pub(super) async fn run(
@@ -25,7 +25,12 @@ pub(super) async fn run(
 }
 
 async fn release(resources: &Resources, ip: std::net::IpAddr, context: &mut Context) -> anyhow::Result<()> {
-    let operation = ReleaseAddresses::new(vec![Target::new(ip)], now());
+    // Exactly the assignment found now: one made meanwhile belongs to somebody who was not asked about.
+    let (found, _) = drive(&*resources.store, AssignmentOf::new(ip)).await.context("failed to release IP")?;
+    let Some(target) = found.map(|assignment| target(ip, &assignment)) else {
+        return context.say(format_args!("IP address {ip} is not assigned"));
+    };
+    let operation = ReleaseAddresses::new(vec![target], now());
     let (released, _) = drive(&*resources.store, operation).await.context("failed to release IP")?;
     if let Some(refusal) = released.refused.first() {
         bail!("failed to release IP: {refusal}");

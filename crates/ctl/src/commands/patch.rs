@@ -1,7 +1,8 @@
 //! `patch`: merges a piece of JSON into a resource.
 
 use anyhow::{Context as _, anyhow, bail};
-use calico_api::document::{parse_resource, parse_values};
+use calico_api::AnyResource;
+use calico_api::document::{DocumentError, parse_resource, parse_values};
 use serde_json::{Map, Value};
 
 use super::{namespace_of, parse_kind};
@@ -21,12 +22,29 @@ pub(super) async fn run(
     let stored = resources.get(kind, namespace, &args.name).await.with_context(failed)?;
     let mut document = stored.to_json();
     merge(&mut document, &patch);
-    let patched = parse_resource("patched resource", &document).with_context(failed)?;
+    let patched = read_patched(&document, &stored).with_context(failed)?;
     if patched.key() != stored.key() {
         return Err(anyhow!("{}: a patch cannot change kind, namespace or name", failed()));
     }
     resources.update(patched).await.with_context(failed)?;
     context.say(format_args!("Successfully patched 1 '{}' resource", kind.name()))
+}
+
+/// Reads what a patch made of a stored resource. What is wrong with the stored one itself is none of the patch's doing:
+/// fields that we do not know may be a newer writer's.
+fn read_patched(document: &Value, stored: &AnyResource) -> anyhow::Result<AnyResource> {
+    let (place, mut errors) = match parse_resource("patched resource", document) {
+        Err(DocumentError::Invalid { place, errors }) => (place, errors),
+        result => return Ok(result?),
+    };
+    if let Err(DocumentError::Invalid { errors: before, .. }) = parse_resource("", &stored.to_json()) {
+        errors.retain(|error| !before.contains(error));
+    }
+    if errors.is_empty() {
+        Ok(AnyResource::from_json(stored.kind, document.clone())?)
+    } else {
+        Err(DocumentError::Invalid { place, errors }.into())
+    }
 }
 
 fn parse_patch(text: &str) -> anyhow::Result<Value> {

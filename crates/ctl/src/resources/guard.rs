@@ -1,15 +1,18 @@
 //! Rules that reach beyond one resource: what may be written, what must exist, what a deletion takes along.
 
+use std::net::IpAddr;
+
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::{
-    AnyResource, Entry, IPPoolSpec, Key, Kind, ResourceKey, Selection, TierSpec, ValidationError,
+    AnyResource, Entry, IPPoolSpec, Key, Kind, ResourceKey, Revision, Selection, TierSpec, ValidationError,
     WorkloadEndpointSpec, Write,
 };
-use calico_ipam::{ReleaseAddresses, ReleaseAffinities, ReleaseByHandle, Scope, Target};
+use calico_ipam::{AssignmentOf, ReleaseAddresses, ReleaseAffinities, ReleaseByHandle, Scope};
 use calico_net::Cidr;
+use calico_store::CommitError;
 
 use super::{ResourceError, Resources};
-use crate::ipam::{drive, now};
+use crate::ipam::{drive, now, target};
 
 /// How long a disabled pool is given until every node has seen it, before its blocks go (spec 1 §1.5).
 const POOL_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -143,14 +146,36 @@ impl Resources {
         Ok(())
     }
 
+    /// Deletes an endpoint as it was listed, and releases the addresses that were assigned while it was: one that has
+    /// changed since, or an address that is another's by now, is left alone.
+    async fn drain_endpoint(&self, endpoint: &AnyResource) -> Result<(), ResourceError> {
+        let mut targets = Vec::new();
+        for address in addresses(endpoint) {
+            let (found, _) = drive(&*self.store, AssignmentOf::new(address)).await?;
+            targets.extend(found.map(|assignment| target(address, &assignment)));
+        }
+        let key = endpoint.key();
+        let revision = endpoint.metadata.resource_version.clone();
+        match self
+            .store
+            .commit(&[Write::delete(Key::Resource(key.clone()), Revision(revision.clone()))])
+            .await
+        {
+            Ok(_) => {}
+            // Whoever deleted it releases its addresses.
+            Err(CommitError::Conflict { current: None, .. }) => return Ok(()),
+            Err(CommitError::Conflict { .. }) => return Err(ResourceError::Conflict(key, revision)),
+            Err(error) => return Err(error.into()),
+        }
+        drive(&*self.store, ReleaseAddresses::new(targets, now())).await?;
+        Ok(())
+    }
+
     async fn drain_node(&self, key: &ResourceKey) -> Result<(), ResourceError> {
         for endpoint in self.list(Kind::WorkloadEndpoint, None).await?.resources {
             let node = endpoint.spec.get("node").and_then(serde_json::Value::as_str);
             if node == Some(key.name.as_str()) {
-                let write =
-                    Write::Delete { key: Key::Resource(endpoint.key()), expect: calico_api::Expect::Any };
-                self.store.commit(&[write]).await?;
-                drive(&*self.store, ReleaseAddresses::new(targets(&endpoint), now())).await?;
+                self.drain_endpoint(&endpoint).await?;
             }
         }
         let tunnels = ["ipip-tunnel-addr", "vxlan-tunnel-addr", "vxlan-v6-tunnel-addr"]
@@ -168,7 +193,7 @@ impl Resources {
 }
 
 /// An endpoint's addresses.
-fn targets(endpoint: &AnyResource) -> Vec<Target> {
+fn addresses(endpoint: &AnyResource) -> Vec<IpAddr> {
     let networks = endpoint.typed::<WorkloadEndpointSpec>().map(|e| e.spec.ip_networks).unwrap_or_default();
-    networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| Target::new(c.addr())).collect()
+    networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| c.addr()).collect()
 }

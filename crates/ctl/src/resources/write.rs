@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use calico_api::felix_config::resource_row;
 use calico_api::{AnyResource, Key, Kind, Write, defaults, validate, validate_update};
 use calico_store::CommitError;
 use smol_str::SmolStr;
@@ -99,6 +100,7 @@ impl Resources {
         if resource.status.is_none() {
             resource.status = before.status.clone();
         }
+        leave_unknown_options(&mut resource, &before);
         defaults::apply(&mut resource);
         check(&resource)?;
         let errors = validate_update(&before, &resource);
@@ -154,6 +156,15 @@ impl Resources {
             Err(CommitError::Conflict { .. }) => Err(ResourceError::Conflict(key, entry.revision.0)),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Takes out of an edit of a FelixConfiguration the options that we do not know and that it leaves as they are: they
+/// stay as stored, and are not for us to check.
+fn leave_unknown_options(resource: &mut AnyResource, before: &AnyResource) {
+    if resource.kind == Kind::FelixConfiguration {
+        let is_known = |name: &str| name == "nodeSelector" || resource_row(name).is_some();
+        resource.spec.retain(|name, value| is_known(name) || before.spec.get(name) != Some(value));
     }
 }
 
