@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use calico_api::profile::ProfileSpec;
 use calico_api::workload_endpoint::WorkloadEndpointSpec;
@@ -15,6 +15,7 @@ use calico_store::CommitError;
 use smol_str::SmolStr;
 
 use crate::arguments::Arguments;
+use crate::client::ANSWER_PATIENCE;
 use crate::context::{Context, unavailable};
 use crate::endpoint::{Identity, endpoint, network_profile};
 use crate::error::{CniError, Code};
@@ -34,6 +35,9 @@ const MTU_FILE: &str = "/var/lib/calico/mtu";
 /// How often a write that lost against another writer is tried again.
 const MAX_CONFLICTS: usize = 5;
 
+/// How long before the plugin gives the agent up ADD stops waiting for policy.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
 /// Attaches a container.
 pub async fn add(
     context: &Context,
@@ -41,12 +45,18 @@ pub async fn add(
     arguments: &Arguments,
     netns: OwnedFd,
 ) -> Result<AddResult, CniError> {
+    let begun = Instant::now();
     let identity = Identity::new(&context.node, arguments);
     identity.check()?;
     let turn = context.turns.wait(identity.turn()).await;
+    let permit = context.permit().await;
     let profile = Key::resource(Kind::Profile, "", &conf.name);
-    let ((), existing, profile) =
-        tokio::try_join!(context.check_ready(), find_endpoint(context, &identity), context.get(&profile))?;
+    let ((), existing, profile, ()) = tokio::try_join!(
+        context.check_ready(),
+        find_endpoint(context, &identity),
+        context.get(&profile),
+        check_interface(context, &identity),
+    )?;
 
     if conf.policy.source.is_empty() && profile.is_none() {
         create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
@@ -65,9 +75,51 @@ pub async fn add(
             return Err(error);
         }
     };
-    drop(turn);
-    wait_live(context, conf, &identity).await;
+    // Neither DELs nor other ADDs wait for this one's policy.
+    drop((permit, turn));
+    wait_live(context, conf, &identity, begun.elapsed()).await;
     Ok(result(conf, arguments, &given, &attached))
+}
+
+/// Refuses a container whose interface would have the name of another's: making it would cut that one off. Pods' names
+/// are hashed; of a container's id only the first characters have room.
+async fn check_interface(context: &Context, identity: &Identity) -> Result<(), CniError> {
+    if identity.pod.is_some() {
+        return Ok(());
+    }
+    let host = identity.host_interface(&context.interface_prefix)?;
+    match other_user(context, identity, &host).await? {
+        Some(other) => Err(CniError::generic(
+            "the host's interface is another container's",
+            format!(
+                "{host} belongs to container {other}, whose id begins as that of {}",
+                identity.container_id
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Another container of no orchestrator on this node that has this interface.
+pub async fn other_user(
+    context: &Context,
+    identity: &Identity,
+    host: &IfName,
+) -> Result<Option<SmolStr>, CniError> {
+    let selection = Selection::Resources {
+        kind: Kind::WorkloadEndpoint,
+        namespace: Some(identity.namespace.clone()),
+        name_prefix: identity.orchestrator_prefix(),
+    };
+    let listing = context.store.list(&selection).await.map_err(|e| unavailable(&e))?;
+    // What cannot be read names no interface.
+    let endpoints = listing.entries.iter().filter_map(|entry| decode::<WorkloadEndpointSpec>(entry).ok());
+    let mut others = endpoints.map(|endpoint| endpoint.spec).filter(|spec| {
+        spec.node == identity.node
+            && spec.interface_name == host.as_str()
+            && spec.container_id != identity.container_id
+    });
+    Ok(others.next().map(|spec| spec.container_id))
 }
 
 /// What IPAM gave.
@@ -333,15 +385,21 @@ fn read_mtu(conf: &NetConf) -> Result<u32, CniError> {
     }
 }
 
-async fn wait_live(context: &Context, conf: &NetConf, identity: &Identity) {
+async fn wait_live(context: &Context, conf: &NetConf, identity: &Identity, spent: Duration) {
     let configured =
         conf.policy_setup_timeout_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-    let Some(patience) = configured.or(context.patience).filter(|p| !p.is_zero()) else { return };
+    let Some(patience) = patience(configured.or(context.patience), spent) else { return };
     let workload = SmolStr::from(format!("{}/{}", identity.namespace, identity.workload()));
     let id = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
     if !context.live.wait_live(id, patience).await {
         tracing::warn!(endpoint = %identity.name(), ?patience, "policy is not in force yet; the container starts anyway");
     }
+}
+
+/// How much of what is `wanted` is left to wait when the ADD took so long already: the answer must still find somebody.
+fn patience(wanted: Option<Duration>, spent: Duration) -> Option<Duration> {
+    let left = (ANSWER_PATIENCE - ANSWER_MARGIN).saturating_sub(spent);
+    wanted.map(|wanted| wanted.min(left)).filter(|patience| !patience.is_zero())
 }
 
 fn result(conf: &NetConf, arguments: &Arguments, given: &Addresses, attached: &Attached) -> AddResult {
@@ -359,4 +417,24 @@ fn result(conf: &NetConf, arguments: &Arguments, given: &Addresses, attached: &A
     };
     let dns = given.dns.clone().or_else(|| conf.runtime_config.dns.clone());
     AddResult { interfaces: vec![host, container], ips: ips.collect(), routes: Vec::new(), dns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_is_not_waited_for_longer_than_the_plugin_waits() {
+        let secs = Duration::from_secs;
+        for (wanted, spent, expected) in [
+            (None, 0, None),
+            (Some(0), 0, None),
+            (Some(5), 0, Some(5)),
+            (Some(3600), 0, Some(95)),
+            (Some(3600), 90, Some(5)),
+            (Some(5), 96, None),
+        ] {
+            assert_eq!(patience(wanted.map(secs), secs(spent)), expected.map(secs), "{wanted:?} {spent}");
+        }
+    }
 }

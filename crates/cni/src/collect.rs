@@ -7,10 +7,11 @@ use calico_api::{IpamBlock, Kind, Resource, Selection, Write, decode, decode_rec
 use calico_linux::rtnl::Rtnl;
 use calico_net::{Family, IfName};
 use calico_store::CommitError;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use crate::arguments::Arguments;
 use crate::context::{Context, unavailable};
+use crate::endpoint::turn;
 use crate::error::CniError;
 use crate::netconf::NetConf;
 use crate::{address, delegate};
@@ -79,8 +80,7 @@ async fn remove(
     write: Write,
 ) -> Result<(), CniError> {
     let spec = &endpoint.spec;
-    let workload = if spec.pod.is_empty() { &spec.container_id } else { &spec.pod };
-    let _turn = context.turns.wait(format_smolstr!("{}/{workload}", endpoint.metadata.namespace)).await;
+    let _turn = context.turns.wait(turn(&endpoint.metadata.namespace, &spec.pod, &spec.container_id)).await;
     tracing::info!(endpoint = %endpoint.metadata.name, "removing the endpoint of a container that is gone");
     match context.store.commit(&[write]).await {
         Ok(_) => delete_link(context, &spec.interface_name).await,

@@ -13,10 +13,13 @@ use calico_linux::sysctl::Sysctl;
 use calico_store::{Atomicity, CommitError, Store};
 use futures::future::{BoxFuture, try_join_all};
 use smol_str::SmolStr;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use crate::error::{CniError, Code};
 use crate::turns::Turns;
+
+/// Verbs worked on at once. The kernel serialises most of an ADD; more would only wait in another place.
+const MAX_WORKING: usize = 32;
 
 /// Tells when an endpoint's policy and routes are in the kernel.
 pub trait Live: Send + Sync {
@@ -46,6 +49,8 @@ pub struct Context {
     pub ipam_lock: Option<PathBuf>,
     /// Verbs of one workload, one after the other.
     pub turns: Turns,
+    /// One permit for each verb that works on links and the datastore; who only waits for policy needs none.
+    pub working: Semaphore,
 }
 
 impl Context {
@@ -61,7 +66,13 @@ impl Context {
             known: Mutex::default(),
             ipam_lock: None,
             turns: Turns::default(),
+            working: Semaphore::new(MAX_WORKING),
         }
+    }
+
+    /// Waits until not too many others work.
+    pub async fn permit(&self) -> SemaphorePermit<'_> {
+        self.working.acquire().await.expect("the semaphore is never closed")
     }
 
     /// Runs one IPAM operation over the datastore. The outer error is the datastore's, the inner one IPAM's.

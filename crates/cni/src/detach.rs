@@ -11,7 +11,7 @@ use calico_net::IfName;
 use calico_store::CommitError;
 
 use crate::arguments::Arguments;
-use crate::attach::find_endpoint;
+use crate::attach::{find_endpoint, other_user};
 use crate::context::{Context, unavailable};
 use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
@@ -91,8 +91,12 @@ async fn delete_interface(
     let failed = |e: &dyn std::fmt::Display| CniError::generic("cannot remove the container's interface", e);
     let inside: IfName = arguments.ifname.parse().map_err(|e| failed(&e))?;
     let host = identity.host_interface(&context.interface_prefix)?;
+    let mut by_name = owner == Owner::Us || owner == Owner::Nobody && netns.is_none();
+    if by_name && owner == Owner::Nobody && identity.pod.is_none() {
+        // One that was refused because of another container's interface of this name must leave it alone.
+        by_name = other_user(context, identity, &host).await?.is_none();
+    }
     let work = tokio::task::spawn_blocking(move || -> Result<(), CniError> {
-        let by_name = owner == Owner::Us || owner == Owner::Nobody && netns.is_none();
         if let Some(netns) = netns {
             calico_linux::veth::delete_in(&Netns::from(netns), &inside).map_err(|e| failed(&e))?;
         }

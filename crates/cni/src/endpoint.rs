@@ -54,9 +54,14 @@ impl Identity {
         self.pod.as_deref().unwrap_or(&self.container_id)
     }
 
-    /// What [`crate::turns::Turns`] orders by: sandboxes of one pod share it.
+    /// What [`crate::turns::Turns`] orders by.
     pub fn turn(&self) -> SmolStr {
-        format_smolstr!("{}/{}", self.namespace, self.workload())
+        turn(&self.namespace, self.pod.as_deref().unwrap_or_default(), &self.container_id)
+    }
+
+    /// How the names of all endpoints of this node and orchestrator begin.
+    pub fn orchestrator_prefix(&self) -> SmolStr {
+        format_smolstr!("{}-{}-", self.node.replace('-', "--"), self.orchestrator)
     }
 
     /// Whether an endpoint's name is one of this workload's: the rest after [`Identity::name_prefix`] is one segment.
@@ -90,7 +95,7 @@ impl Identity {
                 let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
                 format!("{prefix}{}", &hex[..11])
             }
-            None => format!("cali{}", &self.container_id[..self.container_id.len().min(11)]),
+            None => format!("cali{}", shortened(&self.container_id)),
         };
         name.parse()
             .map_err(|e| CniError::new(Code::InvalidConfiguration, "cannot name the host's interface", e))
@@ -116,6 +121,17 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// As much of a container's id as an interface's name has room for.
+fn shortened(container_id: &str) -> &str {
+    &container_id[..container_id.len().min(11)]
+}
+
+/// The turn of a workload: sandboxes of one pod share it, and so do containers whose interfaces would have one name.
+pub fn turn(namespace: &str, pod: &str, container_id: &str) -> SmolStr {
+    let workload = if pod.is_empty() { shortened(container_id) } else { pod };
+    format_smolstr!("{namespace}/{workload}")
 }
 
 /// The endpoint of an attachment. What somebody else put into an existing one (labels, ports, annotations) stays.

@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 use smol_str::SmolStr;
 
 use crate::arguments::{Arguments, Verb};
-use crate::client::{self, CallError};
+use crate::client::{self, ANSWER_PATIENCE, CallError};
 use crate::context::{Context, Live};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::node_name::read_node_name;
 use crate::request::{PROTOCOL, Plugin, Request, Response};
+use crate::turns::Turns;
 use crate::version::SpecVersion;
 use crate::{spool, work};
 
@@ -28,10 +29,11 @@ use crate::{spool, work};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a DEL waits before it goes to the spool, and STATUS before it says no: a running agent accepts at once.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
-/// How long the agent may take for its answer (spec 5 §2.1: IPAM alone may take 90 s).
-const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Where Felix writes one file for each endpoint that is live.
 const STATUS_PREFIX: &str = "/var/run/calico";
+
+/// Where processes that work without an agent take turns.
+const LOCKS: &str = "/run/calico/cni-locks";
 
 /// Runs as a plugin. `input` is standard input, whole; the document to print comes back with the exit code.
 pub fn main(plugin: Plugin, lookup: impl Fn(&str) -> Option<String>, input: &[u8]) -> (String, ExitCode) {
@@ -118,6 +120,7 @@ fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Opti
         Ok(Response::Done(document)) => Ok(document),
         Ok(Response::Failed(error)) => Err(error),
         Err(error @ (CallError::Absent { .. } | CallError::Broken(_))) if verb == Verb::Del => {
+            work::check_del(request.plugin, conf, &request.arguments)?;
             tracing::warn!(%error, "DEL goes to the spool");
             let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
             spool::write(conf.spool(), request, stamp)
@@ -158,6 +161,7 @@ fn direct(
             .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
         let context = Context {
             ipam_lock: Some(conf.ipam_lock().to_owned()),
+            turns: Turns::across_processes(Path::new(LOCKS)),
             ..Context::new(store, &node, prefix, Arc::new(StatusFiles { dir: status_dir }))
         };
         work::perform(&context, request, netns).await

@@ -14,7 +14,11 @@ fn wrong_fields_are_named() {
         (r#"{"name":"n","mtu":20}"#, 7, "mtu is 20"),
         (r#"{"name":"n","policy_setup_timeout_seconds":-1}"#, 7, "policy_setup_timeout_seconds is -1"),
         (r#"{"name":"n","ipam":{"assign_ipv4":"yes"}}"#, 7, "ipam.assign_ipv4 is \"yes\""),
-        (r#"{"name":"n","ipam":{"assign_ipv4":true}}"#, 6, "ipam is {\"assign_ipv4\":true}: invalid type: boolean"),
+        (
+            r#"{"name":"n","ipam":{"assign_ipv4":true}}"#,
+            6,
+            "ipam is {\"assign_ipv4\":true}: invalid type: boolean",
+        ),
         (r#"{"name":"n","policy":{"type":"mesos"}}"#, 7, "policy.type is \"mesos\""),
         (r#"{"name":"n","log_level":"loud"}"#, 7, "log_level is \"loud\""),
     ] {

@@ -58,3 +58,33 @@ fn a_missing_namespace_is_named() {
         "{answer}"
     );
 }
+
+#[test]
+fn a_del_that_can_never_be_done_is_not_spooled() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let spool = dir.path().join("spool");
+    let conf = |members: Value| {
+        let mut conf = json!({
+            "cniVersion": "1.0.0",
+            "name": "n",
+            "ipam": {"type": "calico-ipam"},
+            "agent_socket": dir.path().join("absent.sock"),
+            "spool_dir": spool,
+        });
+        conf.as_object_mut().expect("object").extend(members.as_object().expect("object").clone());
+        conf.to_string()
+    };
+    let del = [("CNI_COMMAND", "DEL"), ADD[1], ADD[2]];
+    let dashed = [del[0], ADD[1], ADD[2], ("CNI_ARGS", "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=-x")];
+    for (pairs, members, code) in [
+        (&del[..], json!({"policy": {"type": "k8s"}}), 2),
+        (&del[..], json!({"ipam": {"type": "a/b"}}), 7),
+        (&dashed[..], json!({}), 4),
+    ] {
+        let (answer, ok) = run_plugin(pairs, &conf(members));
+        assert!(!ok && answer["code"] == code, "{answer}");
+        assert_eq!(spool::list(&spool).expect("listed").len(), 0);
+    }
+    assert_eq!(run_plugin(&del, &conf(json!({}))), (Value::Null, true));
+    assert_eq!(spool::list(&spool).expect("listed").len(), 1);
+}

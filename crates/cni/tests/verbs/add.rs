@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
 
 use calico_api::{Key, Kind};
 use calico_cni::arguments::Verb;
+use calico_cni::context::{Context, Live};
 use calico_cni::version::SpecVersion;
 use calico_linux::sysctl::Sysctl;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
+use smol_str::SmolStr;
 
-use crate::world::{Container, NETWORK, World, addresses, conf, conf_with, ip, on_host};
+use crate::world::{Container, NETWORK, NODE, World, addresses, conf, conf_with, ip, on_host};
 
 /// Waits for nothing: what ADD promises is there when it answers.
 fn assert_contains(text: &str, expected: &str) {
@@ -325,5 +330,56 @@ fn another_ipam_plugin_gives_addresses_and_routes() {
         container.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
         world.run(Verb::Add, &container, &conf).await.expect_err("eth0 is taken");
         assert_eq!(leases(), 0, "a failed ADD gives the lease back");
+    });
+}
+
+/// Of a container's id only the first characters are in its interface's name.
+#[test]
+fn a_container_that_would_take_anothers_interface_is_refused() {
+    on_host(async |world| {
+        let first = Container::new("container-1a");
+        world.add(&first, &conf()).await;
+        let before = world.footprint().await;
+        let second = Container::new("container-1b");
+        let error = world.run(Verb::Add, &second, &conf()).await.expect_err("taken");
+        assert!(error.details.contains("calicontainer-1 belongs to container container-1a"), "{error}");
+        for netns in [second.descriptor(), None] {
+            assert_eq!(world.run_in(Verb::Del, &second, &conf(), netns).await, Ok(None));
+        }
+        assert_eq!(world.footprint().await, before);
+        assert_eq!(world.check(&first, &conf()).await, Ok(()));
+        world.del(&first, &conf()).await;
+        world.add(&second, &conf()).await;
+    });
+}
+
+/// Waits until the test lets it.
+struct WhenTold(tokio::sync::Notify);
+
+impl Live for WhenTold {
+    fn wait_live(&self, _: [SmolStr; 3], _: Duration) -> BoxFuture<'_, bool> {
+        self.0.notified().map(|()| true).boxed()
+    }
+}
+
+#[test]
+fn an_add_that_waits_for_policy_keeps_nobody_from_working() {
+    on_host(async |world| {
+        let live = Arc::new(WhenTold(tokio::sync::Notify::new()));
+        let mut context = Context::new(world.store.clone(), NODE, "cali", live.clone());
+        context.working = tokio::sync::Semaphore::new(1);
+        context.patience = Some(Duration::from_secs(60));
+        let world = World { context: Arc::new(context), ..world };
+        let (waiting, other) = (Container::new("waiting"), Container::new("other"));
+        let conf = conf();
+        let dels = async {
+            while world.endpoints().await.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            world.del(&other, &conf).await;
+            live.0.notify_one();
+        };
+        let both = async { tokio::join!(world.add(&waiting, &conf), dels) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("the DEL does not wait for the ADD");
     });
 }
