@@ -73,9 +73,9 @@ pub struct Config {
     pub allow_ipip_from_workloads: bool,
     /// UDP port of VXLAN.
     pub vxlan_port: u16,
-    /// This node speaks VXLAN.
+    /// This node speaks VXLAN. No option leads here yet.
     pub vxlan: bool,
-    /// This node speaks IP in IP.
+    /// This node speaks IP in IP. No option leads here yet.
     pub ipip: bool,
     /// In the filter table.
     pub filter_allow: AllowAction,
@@ -99,13 +99,14 @@ pub struct Config {
     pub nat_address: Option<Ipv4Addr>,
     /// Outgoing NAT takes its ports from here (`NATPortRange`).
     pub nat_ports: Option<PortRange>,
-    /// Outgoing NAT only on this interface; a trailing `+` or `*` is a wildcard.
+    /// Outgoing NAT only on this interface; a trailing `+` is a wildcard (`IptablesNATOutgoingInterfaceFilter`).
     pub nat_interface: Option<SmolStr>,
     /// Outgoing NAT spares traffic to nodes too (`NATOutgoingExclusions: IPPoolsAndHostIPs`).
     pub nat_spares_hosts: bool,
-    /// Tunnel devices of this node.
+    /// Tunnel devices of this node. No option leads here yet.
     pub tunnels: Vec<Tunnel>,
     /// Service prefixes: packets to them that are about to be forwarded have no endpoint and would loop.
+    /// Nothing of the datastore leads here yet.
     pub service_nets: Vec<Cidr>,
     /// Refuse such packets with ICMP instead of dropping them (`ServiceLoopPrevention`).
     pub service_loop_reject: bool,

@@ -121,6 +121,8 @@ config! {
     mtu_iface_pattern: SmolStr = text("MTUIfacePattern"),
     nat_outgoing_address: Option<IpAddr> = addr("NATOutgoingAddress"),
     nat_outgoing_exclusions: SmolStr = text("NATOutgoingExclusions"),
+    /// Empty: any. A trailing `+` is a wildcard. In force with nftables too, whatever its name says.
+    nat_outgoing_interface_filter: SmolStr = text("IptablesNATOutgoingInterfaceFilter"),
     nat_port_range: Vec<PortRange> = ports("NATPortRange"),
     netlink_timeout: Duration = duration("NetlinkTimeoutSecs"),
     /// Auto, Disabled or Enabled.
