@@ -37,6 +37,16 @@ fn workload(address: &str) -> Route {
 }
 
 #[test]
+fn a_renamed_interface_loses_its_old_name() {
+    with_veth(|rtnl| {
+        ip(&["link", "set", "cali1", "down"]);
+        ip(&["link", "set", "cali1", "name", "cali9"]);
+        rtnl.read_link(&"cali9".parse().unwrap()).unwrap().unwrap();
+        assert!(matches!(rtnl.index(&"cali1".parse().unwrap()), Err(RtnlError::NoDevice(_))));
+    });
+}
+
+#[test]
 fn routes_read_back_as_written() {
     with_veth(|rtnl| {
         ip(&["addr", "add", "192.0.2.1/24", "dev", "peer1"]);
