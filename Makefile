@@ -92,6 +92,10 @@ cross: setup ## An arm64 Linux binary, and calicoctl's library for macOS
 	PATH=$(ZIG)/bin:$$PATH $(ZIG)/bin/cargo-zigbuild zigbuild --release --locked --package calico-ctl --target $(MAC_TARGET)
 	@file -b $(TARGETDIR)/$(CROSS_TARGET)/release/calico
 
+fuzz: ## Every decoder under libFuzzer for FUZZ_SECONDS (600) each, two at a time; needs rustup
+	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+	CARGO_TARGET_DIR=$(abspath $(TARGETDIR))/fuzz fuzz/run
+
 deny: ## Licences, sources and bans of dependencies
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --quiet --locked --target $$(rustc -vV | sed -n 's/host: //p')
 	cargo deny --log-level error check licenses bans sources

@@ -1,0 +1,5 @@
+//! BIRD's control socket from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::node::birdc(data));

@@ -1,0 +1,5 @@
+//! Dumps of connections from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::kernel::conntrack(data));

@@ -1,0 +1,5 @@
+//! Where the datastore is, from arbitrary text.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::node::datastore(data));

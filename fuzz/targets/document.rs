@@ -1,0 +1,5 @@
+//! Users' files, YAML or JSON, from arbitrary text.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::api::file(data));

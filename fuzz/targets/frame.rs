@@ -1,0 +1,5 @@
+//! Both sides of the agent's socket from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::cni::frame(data));

@@ -1,0 +1,5 @@
+//! Events of interfaces, addresses and routes from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::kernel::monitor(data));

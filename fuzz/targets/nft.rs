@@ -1,0 +1,5 @@
+//! Dumps of nf_tables from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::kernel::nft(data));

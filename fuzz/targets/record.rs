@@ -1,0 +1,5 @@
+//! IPAM's stored records from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::api::record(data));

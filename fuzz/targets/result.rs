@@ -1,0 +1,5 @@
+//! Results of delegated plugins from arbitrary bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calico_fuzz::cni::result(data));
