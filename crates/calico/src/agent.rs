@@ -1,6 +1,7 @@
 //! `calico node`: one process of a node, composed of its roles: start-up, policy and routes, BGP, the CNI server,
 //! health and metrics.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,16 +9,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use calico_api::felix_config::resolve::{environment_settings, file_settings};
-use calico_api::felix_config::{FelixConfig, Setting, resolve};
+use calico_api::felix_config::{FelixConfig, Resolution, Setting, resolve};
 use calico_calc::change::WorkloadId;
-use calico_cni::context::{Context, Live};
+use calico_cni::context::{Context, Expected, Live};
 use calico_cni::netconf::AGENT_SOCKET;
-use calico_cni::server::Server;
+use calico_cni::server::{Server, bind};
 use calico_cni::spool::SPOOL;
 use calico_felix::metrics::Metrics;
 use calico_felix::{Agent, Exit, LiveEndpoints, Options};
+use calico_linux::lock::AgentLock;
 use calico_linux::sysctl::Sysctl;
 use calico_node::health::{Promise, Report, Reporter};
+use calico_node::startup::settings::Backend;
 use calico_node::{Health, NodeArgs, NodeMetrics};
 use calico_store::Store;
 use calico_store::config::Settings;
@@ -26,7 +29,12 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use smol_str::SmolStr;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::log::Log;
+use crate::roles::Roles;
+use crate::servers::{HealthServer, spawn_metrics};
 
 /// The exit code that asks to be started again: options changed that only a new process takes (spec 3 §6.1).
 const RESTART: u8 = 129;
@@ -34,6 +42,9 @@ const RESTART: u8 = 129;
 /// Threads of the runtime. The loop that programs the kernel blocks one while it does; CNI requests and the datastore
 /// go on in the other.
 const WORKERS: usize = 2;
+
+/// The agent's loop in health reports.
+const FELIX: &str = "felix";
 
 /// Where Felix's own options may be.
 const CONFIG_FILE: &str = "/etc/calico/felix.cfg";
@@ -45,10 +56,18 @@ const LIVE_PATIENCE: Duration = Duration::from_secs(5);
 /// looked at).
 const WATCH: Duration = Duration::from_millis(200);
 
+/// Held while an agent of this node runs, or while everything of it is removed: two would undo each other's work.
+pub const LOCK: &str = "/run/calico/agent.lock";
+
 /// Runs the agent until it is told to stop.
-pub fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    let outcome = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run()));
+pub fn main(log: Log) -> ExitCode {
+    // Held until the process ends, after everything that the runtime runs.
+    let lock = AgentLock::take(Path::new(LOCK));
+    let outcome = lock.as_ref().map_err(|error| anyhow::anyhow!("{error}")).and_then(|_| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+        runtime.context("cannot start")?.block_on(run(log))
+    });
     match outcome {
         Ok(Exit::Shutdown) => ExitCode::SUCCESS,
         Ok(Exit::Restart(_)) => ExitCode::from(RESTART),
@@ -63,25 +82,21 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run() -> Result<Exit> {
+async fn run(log: Log) -> Result<Exit> {
     let shutdown = CancellationToken::new();
     spawn_signals(shutdown.clone())?;
     let local = read_local_settings()?;
-    let config = resolve(local.iter().cloned()).config;
+    let early = resolve(local.iter().cloned()).config;
+    log.follow(&early.log_severity_screen);
+    let health = Health::new();
+    // How long it may be silent is not known yet.
+    health.register(FELIX, Promise { live: true, ready: true, timeout: None });
+    let mut health_server = HealthServer::new(health.clone(), shutdown.clone());
+    health_server.follow(&early).await;
+
     let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
     let datastore = settings.resolve().context("datastore")?;
     let store = calico_store_etcd::connect(&datastore).await.context("datastore")?;
-
-    let health = Health::new();
-    let felix_reporter = health.register(
-        "felix",
-        Promise { live: true, ready: true, timeout: Some(config.dataplane_watchdog_timeout) },
-    );
-    let mut registry = Registry::default();
-    let felix_metrics = Metrics::register(&mut registry);
-    let node_metrics = NodeMetrics::register(&mut registry);
-    spawn_servers(&config, &health, registry, &shutdown);
-
     let started = tokio::select! {
         () = shutdown.cancelled() => return Ok(Exit::Shutdown),
         started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")) => started.context("start")?,
@@ -89,20 +104,52 @@ async fn run() -> Result<Exit> {
     let node = started.node.clone();
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "started");
 
+    // What the datastore says counts for the whole process. Should it change before the agent reads it, the agent
+    // asks for a new process.
+    let options = calico_felix::settings::Settings::read(&*store, &node, local.clone()).await;
+    let options = options.context("options")?.resolve();
+    let config = options.config.clone();
+    log.follow(&config.log_severity_screen);
+    health_server.follow(&config).await;
+    let mut registry = Registry::default();
+    let felix_metrics = Metrics::register(&mut registry);
+    let node_metrics = NodeMetrics::register(&mut registry);
+    spawn_metrics(&config, registry, &shutdown);
+    let in_force = watch::Sender::new(options);
+    tokio::spawn(follow_severity(log, in_force.subscribe()));
+
     let live = LiveEndpoints::default();
     let condition = calico_felix::Health::default();
-    tokio::spawn(pass_on(condition.clone(), felix_reporter));
-    spawn_cni(&store, &node, &config, live.clone(), &shutdown);
+    let promise = Promise { live: true, ready: true, timeout: Some(config.dataplane_watchdog_timeout) };
+    tokio::spawn(pass_on(condition.clone(), health.register(FELIX, promise)));
+    let cni_reporter = health.register("cni", Promise { live: true, ready: true, timeout: None });
 
+    let mut roles = Roles::new(shutdown.clone());
+    let cni = serve_cni(store.clone(), node.clone(), config, live.clone(), cni_reporter, shutdown.clone());
+    roles.spawn("the CNI server", cni);
+    let has_bgp = started.settings.backend == Backend::Bird;
     let args = NodeArgs::from_vars(store.clone(), started, health, node_metrics, &variable)?;
-    let bgp = tokio::spawn(calico_node::run(args, shutdown.clone()));
-    let options = Options { node, local, sysctl: Sysctl::default() };
+    let bgp_shutdown = shutdown.clone();
+    roles.spawn("BGP", async move {
+        calico_node::run(args, bgp_shutdown.clone()).await;
+        if !has_bgp {
+            // There may be nothing to do on such a node, now or ever.
+            bgp_shutdown.cancelled().await;
+        }
+        Ok(())
+    });
+    let options = Options { node, local, sysctl: Sysctl::default(), in_force };
     let agent = Agent::new(options, store, live, condition, felix_metrics);
     // A task of its own, since it blocks its thread while it talks to the kernel.
-    let exit = tokio::spawn(agent.run(shutdown.clone())).await.context("the agent's loop")?;
-    shutdown.cancel();
-    bgp.await.context("BGP")?;
-    Ok(exit?)
+    roles.spawn_leading("policy and routes", async move { Ok(agent.run(shutdown).await?) });
+    roles.run().await
+}
+
+/// `LogSeverityScreen` takes effect at once.
+async fn follow_severity(log: Log, mut in_force: watch::Receiver<Resolution>) {
+    while in_force.changed().await.is_ok() {
+        log.follow(&in_force.borrow_and_update().config.log_severity_screen);
+    }
 }
 
 fn spawn_signals(shutdown: CancellationToken) -> Result<()> {
@@ -121,7 +168,10 @@ fn spawn_signals(shutdown: CancellationToken) -> Result<()> {
 
 /// Options of Felix's file and of the environment.
 pub fn read_local_settings() -> Result<Vec<Setting>> {
-    let mut settings = environment_settings(std::env::vars());
+    // What is not Unicode is no option of ours, whatever it is for others.
+    let unicode =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let mut settings = environment_settings(std::env::vars_os().filter_map(unicode));
     match std::fs::read_to_string(CONFIG_FILE) {
         Ok(text) => {
             let (of_file, bad) = file_settings(&text);
@@ -134,39 +184,6 @@ pub fn read_local_settings() -> Result<Vec<Setting>> {
         Err(error) => return Err(error).context(CONFIG_FILE),
     }
     Ok(settings)
-}
-
-fn spawn_servers(config: &FelixConfig, health: &Health, registry: Registry, shutdown: &CancellationToken) {
-    if config.health_enabled {
-        let (health, shutdown) = (health.clone(), shutdown.clone());
-        let (host, port) = (config.health_host.clone(), config.health_port);
-        tokio::spawn(async move {
-            if let Err(error) =
-                calico_node::health::serve_health((&host, port), health, listening("health"), shutdown).await
-            {
-                tracing::error!(error = &error as &dyn std::error::Error, "no health reports");
-            }
-        });
-    }
-    if config.prometheus_metrics_enabled {
-        let shutdown = shutdown.clone();
-        let (host, port) = (config.prometheus_metrics_host.clone(), config.prometheus_metrics_port);
-        // Nothing said means every address.
-        let host = if host.is_empty() { SmolStr::new_static("0.0.0.0") } else { host };
-        tokio::spawn(async move {
-            let registry = Arc::new(registry);
-            if let Err(error) =
-                calico_node::health::serve_metrics((&host, port), registry, listening("metrics"), shutdown)
-                    .await
-            {
-                tracing::error!(error = &error as &dyn std::error::Error, "no metrics");
-            }
-        });
-    }
-}
-
-fn listening(what: &'static str) -> impl FnOnce(std::net::SocketAddr) {
-    move |address| tracing::info!(%address, "serving {what}")
 }
 
 /// Felix's condition, as health reports know it. A loop that hangs turns no more, so its report grows old.
@@ -182,34 +199,32 @@ async fn pass_on(condition: calico_felix::Health, reporter: Reporter) {
     }
 }
 
-fn spawn_cni(
-    store: &Arc<dyn Store>,
-    node: &SmolStr,
-    config: &FelixConfig,
+async fn serve_cni(
+    store: Arc<dyn Store>,
+    node: SmolStr,
+    config: FelixConfig,
     live: LiveEndpoints,
-    shutdown: &CancellationToken,
-) {
+    reporter: Reporter,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let prefix = config.interface_prefix.split(',').next().unwrap_or("cali").trim();
     let context = Context {
         patience: Some(LIVE_PATIENCE),
-        ..Context::new(store.clone(), node, prefix, Arc::new(LiveOf(live)))
+        ..Context::new(store, &node, prefix, Arc::new(LiveOf(live)))
     };
     let server = Server::new(context, Path::new(SPOOL));
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        if let Err(error) = server.serve(Path::new(AGENT_SOCKET), shutdown).await {
-            tracing::error!(%error, "no CNI server");
-        }
-    });
+    let listener = bind(Path::new(AGENT_SOCKET)).context(AGENT_SOCKET)?;
+    reporter.good();
+    Ok(server.serve_on(listener, shutdown).await?)
 }
 
 /// The agent's live endpoints, as the CNI server asks for them.
 struct LiveOf(LiveEndpoints);
 
 impl Live for LiveOf {
-    fn wait_live(&self, endpoint: [SmolStr; 3], patience: Duration) -> BoxFuture<'_, bool> {
-        let [orchestrator, workload, endpoint] = endpoint;
+    fn wait_live(&self, expected: Expected, patience: Duration) -> BoxFuture<'_, bool> {
+        let Expected { endpoint: [orchestrator, workload, endpoint], mac, addresses } = expected;
         let id = WorkloadId { orchestrator, workload, endpoint };
-        async move { tokio::time::timeout(patience, self.0.wait(&id)).await.is_ok() }.boxed()
+        async move { tokio::time::timeout(patience, self.0.wait(&id, mac, &addresses)).await.is_ok() }.boxed()
     }
 }

@@ -17,8 +17,7 @@ pub enum Role {
 }
 
 /// First arguments that are commands even when a CNI variable happens to be set (spec 5 §1.1).
-const COMMANDS: [&str; 9] =
-    ["node", "ctl", "lab", "health", "version", "help", "--help", "--version", "completion"];
+const COMMANDS: [&str; 8] = ["node", "ctl", "lab", "health", "version", "help", "--help", "--version"];
 
 /// Decides. `cni_command` says whether CNI_COMMAND is set.
 pub fn dispatch(arguments: Vec<OsString>, cni_command: bool) -> Role {
@@ -65,6 +64,10 @@ mod tests {
     #[test]
     fn commands_win_over_a_stray_variable() {
         assert_eq!(role("calico node", true), Role::Command(words("calico node")));
+        assert_eq!(
+            role("calico health -felix-live", true),
+            Role::Command(words("calico health -felix-live"))
+        );
         assert_eq!(role("calico", false), Role::Command(words("calico")));
         let Role::Ctl(arguments) = role("calico ctl get nodes", false) else { panic!("ctl") };
         assert_eq!(arguments, [OsString::from("calico ctl"), "get".into(), "nodes".into()]);

@@ -11,12 +11,16 @@
 mod agent;
 mod cleanup;
 mod dispatch;
+mod health;
 mod log;
+mod roles;
+mod servers;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use calico_cni::request::Plugin;
 
 use dispatch::{Role, dispatch};
@@ -32,6 +36,7 @@ usage: calico COMMAND
   node       run the agent of this node: policy, routes, BGP, CNI server
   node cleanup
              remove everything of ours from this node's kernel; the agent must not run
+  health     ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
   ctl        read and change resources (also as `calicoctl`)
   lab        nodes in network namespaces on this machine
   version    print the version
@@ -52,16 +57,25 @@ fn main() -> ExitCode {
 fn run_command(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|a| a.to_str()) {
         Some("node") => {
-            let json = std::env::var("CALICO_LOG_FORMAT").is_ok_and(|f| f == "json");
-            log::start(std::env::var("CALICO_LOG").ok().as_deref(), json);
+            let log = match start_log() {
+                Ok(log) => log,
+                Err(error) => {
+                    eprintln!("calico node: {error:#}");
+                    return ExitCode::from(2);
+                }
+            };
             match arguments.get(2).and_then(|a| a.to_str()) {
-                None if arguments.len() == 2 => agent::main(),
+                None if arguments.len() == 2 => agent::main(log),
                 Some("cleanup") if arguments.len() == 3 => cleanup::main(),
                 _ => {
                     eprintln!("calico node: it takes no argument but `cleanup`\n\n{HELP}");
                     ExitCode::from(2)
                 }
             }
+        }
+        Some("health") => {
+            let flags: Vec<_> = arguments.iter().skip(2).map(|a| a.to_string_lossy().into_owned()).collect();
+            health::main(&flags)
         }
         Some("lab") => calico_lab::main(arguments.into_iter().skip(1)),
         Some("version" | "--version") => {
@@ -80,6 +94,14 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn start_log() -> anyhow::Result<log::Log> {
+    let filter = match std::env::var("CALICO_LOG") {
+        Err(std::env::VarError::NotPresent) => None,
+        other => Some(other.context("CALICO_LOG")?),
+    };
+    log::start(filter.as_deref(), std::env::var("CALICO_LOG_FORMAT").is_ok_and(|f| f == "json"))
 }
 
 fn run_plugin(plugin: Plugin) -> ExitCode {

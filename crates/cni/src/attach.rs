@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 
 use crate::arguments::Arguments;
 use crate::client::ANSWER_PATIENCE;
-use crate::context::{Context, unavailable};
+use crate::context::{Context, Expected, unavailable};
 use crate::endpoint::{Identity, endpoint, network_profile};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
@@ -77,7 +77,7 @@ pub async fn add(
     };
     // Neither DELs nor other ADDs wait for this one's policy.
     drop((permit, turn));
-    wait_live(context, conf, &identity, begun.elapsed()).await;
+    wait_live(context, conf, &identity, &given, &attached, begun.elapsed()).await;
     Ok(result(conf, arguments, &given, &attached))
 }
 
@@ -385,13 +385,21 @@ fn read_mtu(conf: &NetConf) -> Result<u32, CniError> {
     }
 }
 
-async fn wait_live(context: &Context, conf: &NetConf, identity: &Identity, spent: Duration) {
+async fn wait_live(
+    context: &Context,
+    conf: &NetConf,
+    identity: &Identity,
+    given: &Addresses,
+    attached: &Attached,
+    spent: Duration,
+) {
     let configured =
         conf.policy_setup_timeout_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
     let Some(patience) = patience(configured.or(context.patience), spent) else { return };
     let workload = SmolStr::from(format!("{}/{}", identity.namespace, identity.workload()));
-    let id = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
-    if !context.live.wait_live(id, patience).await {
+    let endpoint = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
+    let expected = Expected { endpoint, mac: Some(attached.mac), addresses: given.addresses.clone() };
+    if !context.live.wait_live(expected, patience).await {
         tracing::warn!(endpoint = %identity.name(), ?patience, "policy is not in force yet; the container starts anyway");
     }
 }

@@ -2,6 +2,7 @@
 //! in the kernel.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use calico_api::cluster_information::ClusterInformationSpec;
 use calico_api::{Entry, Key, Kind, Selection, decode};
 use calico_ipam::{Known, Machine, Operation, Response, Step};
 use calico_linux::sysctl::Sysctl;
+use calico_net::Mac;
 use calico_store::{Atomicity, CommitError, Store};
 use futures::future::{BoxFuture, try_join_all};
 use smol_str::SmolStr;
@@ -21,10 +23,22 @@ use crate::turns::Turns;
 /// Verbs worked on at once. The kernel serialises most of an ADD; more would only wait in another place.
 const MAX_WORKING: usize = 32;
 
+/// Which endpoint is waited for. A pod that comes again under its name has another MAC or other addresses: what was in
+/// the kernel for its previous life says nothing of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Orchestrator, workload, endpoint.
+    pub endpoint: [SmolStr; 3],
+    /// The container's MAC; any with `None`.
+    pub mac: Option<Mac>,
+    /// The container's addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// Tells when an endpoint's policy and routes are in the kernel.
 pub trait Live: Send + Sync {
-    /// Waits until the workload endpoint (orchestrator, workload, endpoint) is live; false when `patience` ran out.
-    fn wait_live(&self, endpoint: [SmolStr; 3], patience: Duration) -> BoxFuture<'_, bool>;
+    /// Waits until the workload endpoint is live as expected; false when `patience` ran out.
+    fn wait_live(&self, expected: Expected, patience: Duration) -> BoxFuture<'_, bool>;
 }
 
 /// Where and as whom verbs are carried out. One per agent; one per process in direct mode.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use calico_api::status_file;
+use calico_net::Mac;
 use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use smol_str::SmolStr;
 
 use crate::arguments::{Arguments, Verb};
 use crate::client::{self, ANSWER_PATIENCE, CallError};
-use crate::context::{Context, Live};
+use crate::context::{Context, Expected, Live};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::node_name::read_node_name;
@@ -174,11 +174,12 @@ struct StatusFiles {
 }
 
 impl Live for StatusFiles {
-    fn wait_live(&self, endpoint: [SmolStr; 3], patience: Duration) -> BoxFuture<'_, bool> {
-        let file = self.dir.join(status_file::name(&endpoint[0], &endpoint[1], &endpoint[2]));
+    fn wait_live(&self, expected: Expected, patience: Duration) -> BoxFuture<'_, bool> {
+        let Expected { endpoint: [orchestrator, workload, endpoint], mac, addresses: _ } = expected;
+        let file = self.dir.join(status_file::name(&orchestrator, &workload, &endpoint));
         async move {
             let appears = async {
-                while !file.exists() {
+                while !std::fs::read(&file).is_ok_and(|content| is_of(&content, mac)) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
@@ -186,6 +187,13 @@ impl Live for StatusFiles {
         }
         .boxed()
     }
+}
+
+/// Whether a status file is of the endpoint with this MAC. One that names none, as of an older Felix, is of any.
+fn is_of(content: &[u8], mac: Option<Mac>) -> bool {
+    let said = serde_json::from_slice::<Value>(content).ok();
+    let said = said.as_ref().and_then(|v| v["mac"].as_str()).and_then(|text| text.parse::<Mac>().ok());
+    said.is_none() || mac.is_none() || said == mac
 }
 
 #[cfg(test)]

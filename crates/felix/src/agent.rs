@@ -10,6 +10,7 @@ use calico_api::felix_config::{Resolution, Setting};
 use calico_api::{Entry, Key, Kind, Selection, decode};
 use calico_calc::change::{Change, Workload, WorkloadId};
 use calico_calc::{Calc, Update};
+use calico_dataplane::tables::link::Link;
 use calico_dataplane::{
     Desired, Kernel, KernelError, Report, WorkloadState, apply, has_drifted, leftovers, resync,
 };
@@ -22,13 +23,15 @@ use calico_rules::mark::MarkError;
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use smol_str::SmolStr;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::live::LiveEndpoints;
 use crate::metrics::Metrics;
-use crate::settings::{Settings, dataplane_settings};
+use crate::reports::EndpointReporter;
+use crate::settings::{Settings, dataplane_settings, not_built};
 use crate::status_files::StatusFiles;
 use crate::{mtu, reports};
 
@@ -40,6 +43,9 @@ const FOREIGN_RESYNC: Duration = Duration::from_secs(5);
 /// Wait after an update that did not complete; doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How often the kernel is read at the start before its refusal counts. Later there is no such limit: what is in force
+/// is better than no agent.
+const FIRST_READS: u32 = 6;
 
 /// What the agent is started with.
 pub struct Options {
@@ -49,6 +55,8 @@ pub struct Options {
     pub local: Vec<Setting>,
     /// Kernel parameters.
     pub sysctl: Sysctl,
+    /// The options in force: those that the process was composed with, and from then on those that the datastore has.
+    pub in_force: watch::Sender<Resolution>,
 }
 
 /// Why the loop ended.
@@ -134,6 +142,7 @@ struct Acting {
     kernel: RealKernel,
     monitor: AsyncFd<Monitor>,
     files: StatusFiles,
+    reporter: Option<EndpointReporter>,
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     policies: BTreeSet<calico_api::ResourceKey>,
     /// What had gone out to nf_tables at the last turn.
@@ -141,7 +150,11 @@ struct Acting {
     /// When to look for what another Calico left, once everything of ours stands.
     leftovers_at: Option<Instant>,
     resync_at: Option<Instant>,
+    /// When the kernel was last read because of others.
+    last_foreign: Option<Instant>,
     slow_resync_at: Instant,
+    /// The kernel could not be read: why, and how long it is left alone.
+    unreadable: Option<(String, Duration)>,
     retry: Option<(Instant, Duration)>,
     reported: BTreeMap<String, String>,
     dirty: bool,
@@ -162,7 +175,7 @@ impl Agent {
 
     /// Runs until told to stop, or until a changed option needs a new process.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Exit, RunError> {
-        let Options { node, local, sysctl } = &self.options;
+        let Options { node, local, sysctl, in_force: _ } = &self.options;
         let mut observed = Observed {
             settings: Settings::new(node, local.clone()),
             calc: Calc::new(node),
@@ -197,7 +210,12 @@ impl Agent {
         observed.calc.in_sync();
         self.metrics.resync_state.set(2);
         self.health.note(|c| c.in_sync = true);
-        let acting = self.start_acting(&mut observed, kernel, monitor)?;
+        observed.config_changed = false;
+        let resolution = match self.put_in_force(observed.settings.resolve()) {
+            Ok(resolution) => resolution,
+            Err(restart) => return Ok(restart),
+        };
+        let acting = self.start_acting(resolution, kernel, monitor).await?;
         self.turn(syncer, observed, acting, shutdown).await
     }
 
@@ -226,19 +244,31 @@ impl Agent {
         }
     }
 
-    fn start_acting(
+    /// Tells everybody of the options now in force; or which of them need a new process.
+    fn put_in_force(&self, next: Resolution) -> Result<Resolution, Exit> {
+        let reasons = self.options.in_force.borrow().restart_reasons(&next);
+        if !reasons.is_empty() {
+            tracing::info!(options = ?reasons, "changed options take effect in a new process");
+            return Err(Exit::Restart(reasons));
+        }
+        self.options.in_force.send_replace(next.clone());
+        Ok(next)
+    }
+
+    async fn start_acting(
         &self,
-        observed: &mut Observed,
+        resolution: Resolution,
         mut kernel: RealKernel,
-        monitor: Monitor,
+        mut monitor: Monitor,
     ) -> Result<Acting, RunError> {
-        observed.config_changed = false;
-        let resolution = observed.settings.resolve();
         for problem in &resolution.problems {
             if problem.fatal {
                 return Err(RunError::Option(problem.clone()));
             }
             tracing::warn!(%problem, "an option is wrong; its default is in force");
+        }
+        for option in not_built(&resolution.config) {
+            tracing::info!(option, "not built yet: the option does nothing");
         }
         let config = &resolution.config;
         let rp_filter = self.options.sysctl.read("net/ipv4/conf/default/rp_filter");
@@ -246,17 +276,13 @@ impl Agent {
         if config.ip_forwarding {
             self.write_forwarding(config.ipv6_support);
         }
-        let links = block_in_place(|| kernel.read_links())?;
+        let mut desired = Desired::new(settings);
+        let links = self.read_first(&mut desired, &mut kernel).await?;
         let mtu = mtu::resolve_mtu(&links, &config.mtu_iface_pattern);
         if let Err(error) = mtu::write_mtu(Path::new(mtu::MTU_FILE), mtu) {
             tracing::warn!(%error, path = mtu::MTU_FILE, "cannot write the MTU file");
         }
-        let mut monitor = monitor;
         monitor.observe_links(&links);
-        let mut desired = Desired::new(settings);
-        // What others do from here on is noticed.
-        block_in_place(|| has_drifted(&mut desired, &mut kernel))?;
-        block_in_place(|| resync(&mut desired, &mut kernel))?;
         let files = StatusFiles::open(&config.endpoint_status_path_prefix).map_err(RunError::StatusFiles)?;
         if !config.reporting_interval.is_zero() {
             let (store, node) = (self.store.clone(), self.options.node.clone());
@@ -267,16 +293,23 @@ impl Agent {
                 config.reporting_ttl,
             ));
         }
+        let reporter = config.endpoint_reporting_enabled.then(|| {
+            let (store, node) = (self.store.clone(), self.options.node.clone());
+            EndpointReporter::spawn(store, node, config.endpoint_reporting_delay)
+        });
         Ok(Acting {
             desired,
             sent: Traffic::default(),
             kernel,
             monitor: readiness_of(monitor).map_err(RunError::Wait)?,
             files,
+            reporter,
             workloads: BTreeMap::new(),
             policies: BTreeSet::new(),
             leftovers_at: Some(Instant::now()),
             resync_at: None,
+            last_foreign: None,
+            unreadable: None,
             slow_resync_at: Instant::now() + slow_resync(&resolution),
             resolution,
             retry: None,
@@ -284,6 +317,27 @@ impl Agent {
             dirty: true,
             first: true,
         })
+    }
+
+    /// The first read of everything. A kernel that refuses is asked again before it counts.
+    async fn read_first(
+        &self,
+        desired: &mut Desired,
+        kernel: &mut RealKernel,
+    ) -> Result<Vec<Link>, KernelError> {
+        let mut wait = FIRST_RETRY;
+        for _ in 1..FIRST_READS {
+            match block_in_place(|| read_kernel(desired, kernel)) {
+                Ok(links) => return Ok(links),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the kernel; trying again");
+                    self.health.note(|c| c.detail = format!("cannot read the kernel: {error}"));
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
+        block_in_place(|| read_kernel(desired, kernel))
     }
 
     /// `IPForwarding`: what a router needs. Failures are logged; the node may be configured by somebody else.
@@ -312,32 +366,33 @@ impl Agent {
         loop {
             if observed.config_changed {
                 observed.config_changed = false;
-                let next = observed.settings.resolve();
-                let reasons = acting.resolution.restart_reasons(&next);
-                if !reasons.is_empty() {
-                    tracing::info!(options = ?reasons, "changed options take effect in a new process");
-                    return Ok(Exit::Restart(reasons));
+                match self.put_in_force(observed.settings.resolve()) {
+                    Ok(next) => acting.resolution = next,
+                    Err(restart) => return Ok(restart),
                 }
-                acting.resolution = next;
             }
             let now = Instant::now();
             let retry_due = acting.retry.is_some_and(|(at, _)| at <= now);
             if observed.datastore_ready {
                 if acting.resync_at.is_some_and(|at| at <= now) || acting.slow_resync_at <= now {
-                    self.resync(&mut acting)?;
+                    read_again(&mut acting);
                 }
                 if acting.dirty || retry_due {
-                    self.act(&mut observed, &mut acting).await;
+                    self.act(&mut observed, &mut acting);
                 }
             }
             let connected = syncer.health().is_connected();
             let (datastore_ready, failing) = (observed.datastore_ready, acting.retry.is_some());
             let (first, problems) = (acting.first, acting.reported.len());
+            let unreadable = acting.unreadable.as_ref().map(|(reason, _)| reason.clone());
             self.health.note(|c| {
                 c.connected = connected;
                 c.ready = !first;
                 c.detail = match (datastore_ready, first) {
                     (false, _) => "the datastore is locked: datastoreReady is not true".to_owned(),
+                    (true, _) if unreadable.is_some() => {
+                        format!("cannot read the kernel: {}", unreadable.unwrap_or_default())
+                    }
                     (true, true) => "the first update of the kernel is not complete".to_owned(),
                     (true, false) if failing => {
                         format!("{problems} objects could not be programmed; see the log")
@@ -367,7 +422,7 @@ impl Agent {
                     }
                     acting.dirty = true;
                 }
-                _ = poll.tick() => self.look_for_others(&mut acting)?,
+                _ = poll.tick() => look_for_others(&mut acting),
                 () = tokio::time::sleep_until(deadline.into()), if observed.datastore_ready => {}
             }
         }
@@ -401,35 +456,19 @@ impl Agent {
                     // makes an endpoint's routes just before the datastore tells of it: one that nobody wants yet
                     // is left to the next resync.
                     if !acting.desired.routes().contains_key(&route.key) {
+                        acting.desired.route_found(route);
                         continue;
                     }
                     acting.desired.route_changed(route, true);
                 }
-                Event::Lost => acting.resync_at = Some(Instant::now()),
+                Event::Lost => expect_foreign(acting),
             }
             acting.dirty = true;
         }
     }
 
-    /// Notices that somebody may have changed our tables.
-    fn look_for_others(&self, acting: &mut Acting) -> Result<(), RunError> {
-        let drifted = block_in_place(|| has_drifted(&mut acting.desired, &mut acting.kernel))?;
-        if drifted && acting.resync_at.is_none() {
-            acting.resync_at = Some(Instant::now() + FOREIGN_RESYNC);
-        }
-        Ok(())
-    }
-
-    fn resync(&self, acting: &mut Acting) -> Result<(), RunError> {
-        acting.resync_at = None;
-        acting.slow_resync_at = Instant::now() + slow_resync(&acting.resolution);
-        block_in_place(|| resync(&mut acting.desired, &mut acting.kernel))?;
-        acting.dirty = true;
-        Ok(())
-    }
-
     /// One update of the kernel: everything that has changed since the last.
-    async fn act(&self, observed: &mut Observed, acting: &mut Acting) {
+    fn act(&self, observed: &mut Observed, acting: &mut Acting) {
         acting.dirty = false;
         let mut changes = Vec::new();
         observed.calc.flush(&mut changes);
@@ -453,15 +492,16 @@ impl Agent {
         self.metrics.note_traffic(std::mem::replace(&mut acting.sent, sent), sent);
         self.log_report(acting, &report, began.elapsed());
         self.show_states(acting, &report.workloads);
-        self.report_states(acting, &report.workloads, gone).await;
+        if let Some(reporter) = &acting.reporter {
+            reporter.update(&report.workloads, &gone);
+        }
         self.note_counts(acting);
+        // What one bad object costs is its own: the rest is in force, so the node is ready.
+        acting.first &= !report.enforced;
         if report.complete {
             acting.retry = None;
-            acting.first = false;
             remove_leftovers(acting, &report);
         } else {
-            // What one bad object costs is its own: the rest is in force, so the node is ready.
-            acting.first = acting.first && report.transactions == 0 && report.routes == 0;
             let wait = acting.retry.map_or(FIRST_RETRY, |(_, wait)| (wait * 2).min(LAST_RETRY));
             acting.retry = Some((Instant::now() + wait, wait));
         }
@@ -512,34 +552,13 @@ impl Agent {
             }
         }
         let down: Vec<WorkloadId> = down.iter().map(|(id, _)| id.clone()).collect();
-        self.live.update(up.into_iter().map(|(id, _)| id.clone()), &down);
+        let up = up.into_iter().filter_map(|(id, _)| Some((id.clone(), acting.workloads.get(id)?.clone())));
+        self.live.update(up, &down);
         if acting.first
             && let Err(error) = acting.files.retain(acting.workloads.keys())
         {
             tracing::warn!(%error, "cannot remove status files of an agent before this one");
         }
-    }
-
-    /// `EndpointReportingEnabled`: the same in the datastore.
-    async fn report_states(
-        &self,
-        acting: &Acting,
-        states: &[(WorkloadId, WorkloadState)],
-        gone: Vec<WorkloadId>,
-    ) {
-        if !acting.resolution.config.endpoint_reporting_enabled {
-            return;
-        }
-        let states = states.iter().map(|(id, state)| (id.clone(), Some(*state)));
-        let all: Vec<_> = states.chain(gone.into_iter().map(|id| (id, None))).collect();
-        let writes = reports::endpoint_writes(&self.options.node, &all);
-        let store = self.store.clone();
-        // Not awaited: a slow datastore must not hold up the kernel.
-        tokio::spawn(async move {
-            if let Err(error) = reports::report_endpoints(&*store, &writes).await {
-                tracing::warn!(%error, "cannot report endpoint states");
-            }
-        });
     }
 
     fn note_counts(&self, acting: &Acting) {
@@ -552,6 +571,63 @@ impl Agent {
         self.metrics.nft_sets.set(number(counts.sets));
         self.metrics.routes.set(number(acting.desired.routes().len()));
     }
+}
+
+/// Reads everything anew; what others do from here on is noticed.
+fn read_kernel(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<Vec<Link>, KernelError> {
+    has_drifted(desired, kernel)?;
+    let links = kernel.read_links()?;
+    resync(desired, kernel)?;
+    Ok(links)
+}
+
+/// A resync in the loop. One that fails is tried again: what is in force stays meanwhile.
+fn read_again(acting: &mut Acting) {
+    let now = Instant::now();
+    if acting.resync_at.take().is_some() {
+        acting.last_foreign = Some(now);
+    }
+    acting.slow_resync_at = now + slow_resync(&acting.resolution);
+    match block_in_place(|| read_kernel(&mut acting.desired, &mut acting.kernel)) {
+        Ok(links) => {
+            // Events that were lost may have been of interfaces.
+            acting.monitor.get_mut().observe_links(&links);
+            acting.unreadable = None;
+            acting.dirty = true;
+        }
+        Err(error) => note_unreadable(acting, &error),
+    }
+}
+
+fn note_unreadable(acting: &mut Acting, error: &KernelError) {
+    tracing::error!(%error, "cannot read the kernel; trying again");
+    let wait = acting.unreadable.as_ref().map_or(FIRST_RETRY, |(_, wait)| (*wait * 2).min(LAST_RETRY));
+    acting.unreadable = Some((error.to_string(), wait));
+    acting.resync_at = Some(Instant::now() + wait);
+}
+
+/// Notices that somebody may have changed our tables.
+fn look_for_others(acting: &mut Acting) {
+    if acting.unreadable.is_some() {
+        // Everything is read again soon.
+        return;
+    }
+    match block_in_place(|| has_drifted(&mut acting.desired, &mut acting.kernel)) {
+        Ok(true) => expect_foreign(acting),
+        Ok(false) => {}
+        Err(error) => note_unreadable(acting, &error),
+    }
+}
+
+/// Others may have changed something that we have not heard of: everything is read again.
+fn expect_foreign(acting: &mut Acting) {
+    let at = foreign_resync(acting.last_foreign, Instant::now());
+    acting.resync_at.get_or_insert(at);
+}
+
+/// When to read what others may have changed: at once, but for the shortest time between two such reads.
+fn foreign_resync(last: Option<Instant>, now: Instant) -> Instant {
+    last.map_or(now, |last| now.max(last + FOREIGN_RESYNC))
 }
 
 /// What another Calico left goes when everything of ours stands; what cannot be removed is tried again with the next
@@ -612,4 +688,28 @@ fn slow_resync(resolution: &Resolution) -> Duration {
         [config.route_refresh_interval, config.interface_refresh_interval, config.nftables_refresh_interval];
     let never = Duration::from_secs(365 * 24 * 3600);
     intervals.into_iter().filter(|i| !i.is_zero()).min().unwrap_or(never)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_change_is_read_at_once_but_not_all_the_time() {
+        let now = Instant::now();
+        assert_eq!(foreign_resync(None, now), now);
+        assert_eq!(foreign_resync(Some(now), now + Duration::from_secs(1)), now + FOREIGN_RESYNC);
+        let later = now + FOREIGN_RESYNC * 2;
+        assert_eq!(foreign_resync(Some(now), later), later);
+    }
+
+    #[test]
+    fn a_full_read_accounts_for_what_others_did() {
+        let mut kernel = calico_dataplane::fake::FakeKernel::new();
+        kernel.set_link("cali1", true);
+        let mut desired = Desired::new(calico_dataplane::Settings::default());
+        let links = read_kernel(&mut desired, &mut kernel).expect("read");
+        assert_eq!(links.len(), 1);
+        assert!(!has_drifted(&mut desired, &mut kernel).expect("read"));
+    }
 }

@@ -6,11 +6,23 @@ use std::collections::BTreeMap;
 use calico_api::felix_config::resource::settings as felix_settings;
 use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
 use calico_api::meta::Labels;
-use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, decode};
+use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, Selection, decode};
 use calico_dataplane::tables::route::{PROTOCOL_BOOT, RouteOwnership};
-use calico_rules::config::{AllowAction, Config, EndpointToHost, Failsafe};
+use calico_rules::config::{AllowAction, Config, DenyAction, EndpointToHost, Failsafe};
 use calico_rules::{MarkBits, mark::MarkError};
+use calico_store::{GetError, ListError, Store};
 use smol_str::SmolStr;
+
+/// Why options were not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// FelixConfigurations cannot be listed.
+    #[error("cannot read FelixConfigurations")]
+    Configurations(#[from] ListError),
+    /// This node's resource cannot be read.
+    #[error("cannot read this node's labels")]
+    Node(#[from] GetError),
+}
 
 /// Everything that decides which options are in force on this node.
 #[derive(Clone, Debug)]
@@ -56,6 +68,19 @@ impl Settings {
         }
     }
 
+    /// Reads the options that a datastore has, once: whoever composes a process follows them before the agent does.
+    pub async fn read(store: &dyn Store, node: &str, local: Vec<Setting>) -> Result<Settings, ReadError> {
+        let mut settings = Settings::new(node, local);
+        let configurations = store.list(&Selection::all(Kind::FelixConfiguration)).await?.entries;
+        let own = store.get(&Key::resource(Kind::Node, "", node)).await?;
+        for entry in configurations.into_iter().chain(own) {
+            if let Err(error) = settings.observe(&entry.key, Some(&entry)) {
+                tracing::warn!(%error, "cannot read a resource; it counts as absent");
+            }
+        }
+        Ok(settings)
+    }
+
     /// What is in force now.
     pub fn resolve(&self) -> Resolution {
         let stored = felix_settings(self.configurations.values(), &self.node, &self.labels);
@@ -85,6 +110,10 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
         allow_ipip_from_workloads: config.allow_ipip_packets_from_workloads,
         vxlan_port: config.vxlan_port,
         filter_allow: allow(&config.nftables_filter_allow_action),
+        filter_deny: match config.nftables_filter_deny_action.to_ascii_uppercase().as_str() {
+            "REJECT" => DenyAction::Reject,
+            _ => DenyAction::Drop,
+        },
         mangle_allow: allow(&config.nftables_mangle_allow_action),
         drop_invalid: !config.disable_conntrack_invalid_check,
         failsafe_in: failsafes(&config.failsafe_inbound_host_ports),
@@ -98,9 +127,20 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
         }),
         nat_ports: config.nat_port_range.first().copied(),
         nat_spares_hosts: config.nat_outgoing_exclusions == "IPPoolsAndHostIPs",
+        nat_interface: Some(&config.nat_outgoing_interface_filter).filter(|f| !f.is_empty()).cloned(),
         service_loop_reject: config.service_loop_prevention == "Reject",
         ..Config::default()
     })
+}
+
+/// Options that ask for what this agent does not do yet, for the operator to know.
+pub fn not_built(config: &FelixConfig) -> Vec<&'static str> {
+    let asked = [
+        ("VXLANEnabled", config.vxlan_enabled == Some(true)),
+        ("IpInIpEnabled", config.ipip_enabled == Some(true)),
+        ("ServiceLoopPrevention", config.service_loop_prevention != "Disabled"),
+    ];
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
 }
 
 /// What the options mean to the dataplane. `rp_filter` is the host's `net.ipv4.conf.default.rp_filter`.
@@ -147,5 +187,24 @@ mod tests {
         assert_eq!(parse_rate(""), None);
         let config = rules_config(&FelixConfig::default()).expect("the default mask has room");
         assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn options_reach_the_rules_or_are_named() {
+        let stored = [
+            ("NftablesFilterDenyAction", "REJECT"),
+            ("IptablesNATOutgoingInterfaceFilter", "eth+"),
+            ("VXLANEnabled", "true"),
+        ];
+        let settings = stored.map(|(name, value)| Setting {
+            source: calico_api::felix_config::Source::Environment,
+            name: name.into(),
+            value: Ok(value.into()),
+        });
+        let resolved = resolve(settings).config;
+        let config = rules_config(&resolved).expect("the default mask has room");
+        assert_eq!(config.filter_deny, DenyAction::Reject);
+        assert_eq!(config.nat_interface.as_deref(), Some("eth+"));
+        assert_eq!(not_built(&resolved), ["VXLANEnabled", "ServiceLoopPrevention"]);
     }
 }

@@ -24,7 +24,6 @@ use futures::future::BoxFuture;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
-use smol_str::SmolStr;
 use tokio_util::sync::CancellationToken;
 
 /// Plugins of others.

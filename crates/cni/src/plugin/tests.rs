@@ -60,6 +60,21 @@ fn a_missing_namespace_is_named() {
 }
 
 #[test]
+fn a_status_file_of_the_pods_previous_life_is_not_waited_for() {
+    let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+    let file = |mac: &str| json!({"ifaceName": "cali1", "mac": mac, "ipv4Nets": []}).to_string();
+    for (content, expected) in [
+        (file("02:00:00:00:00:01"), true),
+        (file("02:00:00:00:00:02"), false),
+        (file(""), true),
+        (String::new(), true),
+    ] {
+        assert_eq!(is_of(content.as_bytes(), mac), expected, "{content}");
+        assert!(is_of(content.as_bytes(), None));
+    }
+}
+
+#[test]
 fn a_del_that_can_never_be_done_is_not_spooled() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let spool = dir.path().join("spool");

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use calico_api::{Key, Kind};
 use calico_cni::arguments::Verb;
-use calico_cni::context::{Context, Live};
+use calico_cni::context::{Context, Expected, Live};
 use calico_cni::version::SpecVersion;
 use calico_linux::sysctl::Sysctl;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
-use smol_str::SmolStr;
 
 use crate::world::{Container, NETWORK, NODE, World, addresses, conf, conf_with, ip, on_host};
 
@@ -357,7 +356,7 @@ fn a_container_that_would_take_anothers_interface_is_refused() {
 struct WhenTold(tokio::sync::Notify);
 
 impl Live for WhenTold {
-    fn wait_live(&self, _: [SmolStr; 3], _: Duration) -> BoxFuture<'_, bool> {
+    fn wait_live(&self, _: Expected, _: Duration) -> BoxFuture<'_, bool> {
         self.0.notified().map(|()| true).boxed()
     }
 }

@@ -15,7 +15,7 @@ use calico_api::{
     decode_record, encode,
 };
 use calico_cni::arguments::{Arguments, Verb};
-use calico_cni::context::{Context, Live};
+use calico_cni::context::{Context, Expected, Live};
 use calico_cni::error::CniError;
 use calico_cni::request::{PROTOCOL, Plugin, Request};
 use calico_cni::work;
@@ -29,7 +29,6 @@ use calico_store::embedded::EmbeddedStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use smol_str::SmolStr;
 
 /// The node, and the network's name: as in the reference data.
 pub const NODE: &str = "host1";
@@ -69,7 +68,7 @@ pub fn ip(arguments: &[&str]) -> String {
 struct Never;
 
 impl Live for Never {
-    fn wait_live(&self, _: [SmolStr; 3], _: Duration) -> BoxFuture<'_, bool> {
+    fn wait_live(&self, _: Expected, _: Duration) -> BoxFuture<'_, bool> {
         async { panic!("no patience, no wait") }.boxed()
     }
 }
