@@ -2,7 +2,7 @@
 //!
 //! A target takes bytes as they may come from outside, decodes them, and asserts two things: nothing panics, and what
 //! was decoded comes out the same when it is encoded and decoded again. Seeds are made by the project's own encoders
-//! (`cargo run --bin seeds`).
+//! (the binary `seeds`).
 
 #![allow(clippy::disallowed_methods, reason = "these are tests")]
 

@@ -1,9 +1,21 @@
-//! Writes the seeds of all targets, one file each: `seeds DIRECTORY` fills `DIRECTORY/<target>/`.
+//! Writes the seeds of all targets, one file each, to `$SEEDS/<target>/`, and ends.
+//!
+//! A fuzz target by its form only: everything here is compiled with coverage, which links with libFuzzer alone.
+
+#![no_main]
 
 use std::path::PathBuf;
 
-fn main() -> std::io::Result<()> {
-    let root = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "corpus".into()));
+libfuzzer_sys::fuzz_target!(
+    init: {
+        write().expect("the seeds' directory can be written");
+        std::process::exit(0);
+    },
+    |_data: &[u8]| {}
+);
+
+fn write() -> std::io::Result<()> {
+    let root = PathBuf::from(std::env::var_os("SEEDS").unwrap_or_else(|| "corpus".into()));
     for (target, seeds) in calico_fuzz::seeds() {
         let dir = root.join(target);
         std::fs::create_dir_all(&dir)?;

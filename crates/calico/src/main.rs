@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     match dispatch(arguments, std::env::var_os("CNI_COMMAND").is_some()) {
         Role::CniNetwork => run_plugin(Plugin::Network),
         Role::CniIpam => run_plugin(Plugin::Ipam),
-        Role::Ctl(arguments) => calico_ctl::main(arguments.into_iter()),
+        Role::Ctl(arguments) => calico_ctl::main(arguments),
         Role::Command(arguments) => run_command(arguments),
     }
 }

@@ -1,6 +1,7 @@
 //! What an earlier agent, or another Calico, left in the kernel: adopted, and what does not fit removed once everything
 //! of ours stands.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a lab says when a test fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests of the shipped binary run processes and wait for conditions"

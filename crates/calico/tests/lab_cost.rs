@@ -1,5 +1,6 @@
 //! What a change costs: in proportion to the change, whatever else the node holds; and what it leaves alone.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a lab says when a test fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests of the shipped binary run processes and wait for conditions"

@@ -1,5 +1,6 @@
 //! What is not ours stays byte for byte, whatever happens to what is ours; what is ours heals, and goes with cleanup.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a lab says when a test fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests of the shipped binary run processes and wait for conditions"

@@ -1,5 +1,6 @@
 //! A changed option that only a new process takes: the agent ends with 129, comes back, and no packet is lost.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a lab says when a test fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests of the shipped binary run processes and wait for conditions"

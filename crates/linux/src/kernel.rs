@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
+use calico_dataplane::kernel::RouteRefusal;
 use calico_dataplane::leftovers::{LeftoverOp, Leftovers};
 use calico_dataplane::tables::link::{Address, Link};
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::nft::{ActualNft, ActualRule, NftOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteOp};
 use calico_dataplane::tables::sysctl;
-use calico_dataplane::kernel::RouteRefusal;
 use calico_dataplane::{Kernel, KernelError, NftRefusal};
 use calico_net::Family;
 use calico_rules::nft::Table;

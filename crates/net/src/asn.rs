@@ -43,7 +43,10 @@ impl FromStr for Asn {
 impl<'de> Deserialize<'de> for Asn {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Asn, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected an AS number: 0 to 4294967295, or dotted text such as \"1.10\"")]
+        #[serde(
+            untagged,
+            expecting = "expected an AS number: 0 to 4294967295, or dotted text such as \"1.10\""
+        )]
         enum Form {
             Number(u32),
             Text(String),

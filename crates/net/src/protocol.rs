@@ -101,7 +101,10 @@ impl Serialize for Protocol {
 impl<'de> Deserialize<'de> for Protocol {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Protocol, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a protocol: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255")]
+        #[serde(
+            untagged,
+            expecting = "expected a protocol: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255"
+        )]
         enum Form {
             Number(u64),
             Text(String),

@@ -3,6 +3,13 @@
 //!
 //! A message must name the field or variable, the value found, and what would be right.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    reason = "a test of processes: rows of a table, and what cannot be set up ends it"
+)]
+
 mod calicoctl;
 mod manifests;
 mod node;
