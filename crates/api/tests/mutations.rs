@@ -1,5 +1,7 @@
 //! Keys, stored values and files from bad bytes: no panic, and what is read is written and read as the same.
 
+#![allow(clippy::unwrap_used, reason = "a test: what cannot be ends it")]
+
 use calico_api::felix_config::resolve::file_settings;
 use calico_api::felix_config::{TABLE, parse, resolve};
 use calico_api::ipam::Record;

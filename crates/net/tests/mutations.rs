@@ -1,5 +1,7 @@
 //! Every word from bad text: no panic, and what is read is printed and read as the same.
 
+#![allow(clippy::unwrap_used, reason = "a test: what cannot be ends it")]
+
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 

@@ -1,5 +1,7 @@
 //! Settings of the datastore from bad text: no panic, and every refusal says something.
 
+#![allow(clippy::unwrap_used, reason = "a test: what cannot be ends it")]
+
 use calico_store::config::Settings;
 use calico_testkit::mutation::text_mutations;
 
