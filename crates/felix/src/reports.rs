@@ -182,7 +182,7 @@ mod tests {
     async fn states_are_swept_written_and_followed() {
         let dir = std::env::temp_dir().join(format!("calico-reports-{}", std::process::id()));
         let store: Arc<dyn Store> =
-            Arc::new(calico_store::EmbeddedStore::open(&dir.join("store")).expect("a store"));
+            Arc::new(calico_store::EmbeddedStore::open(dir.join("store")).expect("a store"));
         let node = SmolStr::new("n");
         let all = Selection::Statuses(Some(node.clone()));
         let stale = endpoint_reports(&node, &[(id("stale"), WorkloadState::Up)].into());
