@@ -7,11 +7,8 @@
 use std::path::PathBuf;
 
 libfuzzer_sys::fuzz_target!(
-    init: {
-        write().expect("the seeds' directory can be written");
-        std::process::exit(0);
-    },
-    |_data: &[u8]| {}
+    init: write().expect("the seeds' directory can be written"),
+    |_data: &[u8]| std::process::exit(0)
 );
 
 fn write() -> std::io::Result<()> {
