@@ -58,6 +58,15 @@ fn records_survive_bad_bytes() {
     records::<IpamConfig>("/calico/ipam/v2/config", br#"{"strict_affinity":true,"maxBlocksPerHost":20}"#);
 }
 
+/// What we do not understand is written back as it was: not a digit changes, however often.
+#[test]
+fn numbers_of_unknown_fields_come_back_exactly() {
+    let long = format!("{{\"x\":30{},\"y\":0.1,\"z\":1.7976931348623157e308}}", "2".repeat(121));
+    let first: IpamConfig = decode_record(&entry("/calico/ipam/v2/config", long.as_bytes())).unwrap();
+    let again: IpamConfig = decode_record(&entry("/calico/ipam/v2/config", &encode_record(&first))).unwrap();
+    assert_eq!(again, first);
+}
+
 const POLICY: &[u8] = br#"{"kind":"K","apiVersion":"projectcalico.org/v3","metadata":{"name":"a.b","labels":{"a":"b"},
 "annotations":{"projectcalico.org/metadata":"{\"name\":\"a.b\"}"}},"spec":{"order":10,"tier":"t","selector":"all()",
 "cidr":"10.0.0.0/8","ingress":[{"action":"Allow","protocol":"TCP","source":{"nets":["10.0.0.0/8"],"ports":[80,"1:2"]}}]}}"#;
