@@ -100,7 +100,7 @@ fn the_configuration_is_named() {
                 with(json!({"mtu": "1500"})),
                 6,
                 "cannot decode the network configuration",
-                "invalid type: string \"1500\", expected u32",
+                "mtu is \"1500\": invalid type: string \"1500\", expected u32",
             ),
             (
                 with(json!({"cniVersion": "2.0.0"})),
