@@ -118,7 +118,9 @@ pub fn list_of(dir: &Path, arguments: &Arguments) -> Result<Vec<PathBuf>, SpoolE
 /// What a file's name says of its attachment: ids are long and file names are not.
 fn label(arguments: &Arguments) -> String {
     let container = &arguments.container_id;
-    format!("{}-{}", &container[..container.len().min(MAX_LABEL)], arguments.ifname)
+    // A request from the socket need not have an id of ASCII, as the plugin's own do.
+    let end = container.floor_char_boundary(MAX_LABEL);
+    format!("{}-{}", &container[..end], arguments.ifname)
 }
 
 /// Reads one back; `None` if it is gone, or is no DEL (a damaged file is set aside as `.bad`, not tried for
@@ -225,5 +227,7 @@ mod tests {
         let file = write(&spool, &request(&"x".repeat(300)), 1).expect("written");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&spool), mode(&file)), (0o700, 0o600));
+        // 128 bytes end inside a character.
+        write(&spool, &request(&format!("x{}", "ä".repeat(100))), 2).expect("written");
     }
 }
