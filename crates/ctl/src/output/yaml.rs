@@ -33,7 +33,8 @@ fn write_map(text: &mut String, value: &Value, depth: usize, started: bool) {
         if index > 0 || !started {
             indent(text, depth);
         }
-        text.push_str(&scalar_text(key, depth));
+        // A block of lines cannot be a key.
+        text.push_str(&if key.contains('\n') { double_quoted(key) } else { scalar_text(key, depth) });
         text.push(':');
         match member {
             Value::Object(inner) if !inner.is_empty() => {
@@ -235,7 +236,7 @@ mod tests {
         let value = serde_json::json!({
             "b": [1, -2.5, true, null, "x", [], {}, [[1, 2], ["a"]], {"k": {"l": []}}],
             "a": {"text": "one\ntwo\n", "bare": "one\ntwo", "many": "x\n\n\n", "lead": "  x\ny"},
-            "a10": "1e3", "a9": "~", "é": "ü",
+            "a10": "1e3", "a9": "~", "é": "ü", "two\nlines": {"\n": 1},
         });
         let text = render(&value);
         let read = calico_api::document::parse_values(&text).unwrap();
