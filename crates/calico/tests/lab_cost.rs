@@ -64,7 +64,8 @@ fn one_edit_among_a_thousand_policies() {
         words[place + 2].parse::<u64>().expect("packets")
     };
     assert_eq!(counter(), 0);
-    lab.try_sh("client", &format!("nc -z -w1 {server} 10005"));
+    let refused = lab.try_sh("client", &format!("curl -s --max-time 5 http://{server}:10005"));
+    assert_eq!(refused.status.code(), Some(7), "curl's exit code for a refused connection");
     let counted = counter();
     assert!(counted > 0);
 

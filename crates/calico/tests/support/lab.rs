@@ -181,9 +181,12 @@ impl Lab {
         lines.into_iter().map(|(_, line)| line + "\n").collect()
     }
 
-    /// All routes of both families, sorted: the kernel tells no order among equals.
+    /// All routes of both families that somebody made, sorted: the kernel tells no order among equals.
     pub fn routes(&self, node: &str) -> String {
-        self.sh(node, "(ip -4 route show table all; ip -6 route show table all) | sort")
+        let all = self.sh(node, "ip -4 route show table all; ip -6 route show table all");
+        let mut routes: Vec<&str> = made_by_somebody(&all).collect();
+        routes.sort_unstable();
+        routes.join("\n")
     }
 
     /// Files of the lab.
@@ -227,6 +230,12 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The lines of `ip route` or `ip monitor route` that are not the kernel's own (`proto kernel`): those come by
+/// themselves a second after an address, once its uniqueness is known.
+pub fn made_by_somebody(routes: &str) -> impl Iterator<Item = &str> {
+    routes.lines().filter(|line| !line.contains(" proto kernel "))
 }
 
 /// Bytes as text.
