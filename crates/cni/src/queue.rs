@@ -111,6 +111,12 @@ impl Queue {
         outcome
     }
 
+    /// How many wait for the last request of an attachment.
+    #[cfg(test)]
+    pub fn askers(&self, arguments: &Arguments) -> usize {
+        self.lock().get(&attachment(arguments)).map_or(0, |last| last.askers.strong_count())
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Attachment, Last>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -100,6 +100,13 @@ impl Fixture {
         }
     }
 
+    /// Waits until so many wait for the last request of the container.
+    async fn until_asked(&self, container: &str, count: usize) {
+        while self.server.queue.askers(&request(Verb::Add, container).arguments) != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn until_started(&self, count: usize) {
         while self.held.started.load(Ordering::SeqCst) < count {
             tokio::task::yield_now().await;
@@ -113,6 +120,8 @@ async fn retries_join_and_other_verbs_wait() {
     let first = fixture.call(request(Verb::Add, "a"), None);
     fixture.until_started(1).await;
     let retry = fixture.call(request(Verb::Add, "a"), None);
+    // Which of two calls comes first is the scheduler's choice.
+    fixture.until_asked("a", 2).await;
     let del = fixture.call(request(Verb::Del, "a"), None);
     let other = fixture.call(request(Verb::Del, "b"), None);
     other.await.expect("another container does not wait");
