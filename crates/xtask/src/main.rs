@@ -7,8 +7,11 @@
     reason = "a development tool talks to the terminal and reads the tree"
 )]
 
+mod crds;
 mod docs;
+mod generated;
 mod tidy;
+mod yaml;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,6 +34,13 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some("crds") => match crds::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("crds: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Some("docs") => match docs::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -39,7 +49,7 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("usage: cargo xtask tidy|docs");
+            eprintln!("usage: cargo xtask tidy|docs|crds");
             ExitCode::from(2)
         }
     }
