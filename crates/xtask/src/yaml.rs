@@ -77,7 +77,7 @@ fn block(text: &mut String, lines: &str, depth: usize) {
 
 /// A string: bare where nothing can be misread, otherwise as JSON writes it.
 fn scalar(text: &str) -> String {
-    const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "y"];
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let mut characters = text.chars();
     let begins =
         characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '/' || c == '.' || c == '_');
@@ -86,7 +86,6 @@ fn scalar(text: &str) -> String {
         && !text.ends_with(' ')
         && !text.starts_with(". ")
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
-        && text.to_ascii_lowercase() != "n"
         && !(text.starts_with('.')
             && text.chars().nth(1).is_none_or(|c| c.is_ascii_digit() || "iInN".contains(c)));
     if plain { text.to_owned() } else { Value::from(text).to_string() }

@@ -102,12 +102,12 @@ pub fn configuration(_: Group) -> Schema {
         ),
         (
             "ipv4NormalRoutePriority",
-            integer().from_to(1, MOST_PRIORITY),
+            integer().within(1, MOST_PRIORITY),
             "Metric of IPv4 routes; 1024 if not given.",
         ),
         (
             "ipv6NormalRoutePriority",
-            integer().from_to(1, MOST_PRIORITY),
+            integer().within(1, MOST_PRIORITY),
             "Metric of IPv6 routes; 1024 if not given.",
         ),
     ])
@@ -183,8 +183,8 @@ pub fn peer(_: Group) -> Schema {
 
 fn filter_rules(longest: u32, bits: i64) -> Schema {
     let lengths = object([
-        ("min", int32().from_to(0, bits), "Shortest prefix."),
-        ("max", int32().from_to(0, bits), "Longest prefix."),
+        ("min", int32().within(0, bits), "Shortest prefix."),
+        ("max", int32().within(0, bits), "Longest prefix."),
     ])
     .atomic();
     let operation = object([
@@ -202,7 +202,7 @@ fn filter_rules(longest: u32, bits: i64) -> Schema {
         ),
         (
             "setPriority",
-            object([("value", integer().from_to(1, MOST_PRIORITY), "Metric of the route.")])
+            object([("value", integer().within(1, MOST_PRIORITY), "Metric of the route.")])
                 .required(&["value"])
                 .atomic(),
             "Sets the route's metric.",
@@ -229,7 +229,7 @@ fn filter_rules(longest: u32, bits: i64) -> Schema {
             "Community that the route carries.",
         ),
         ("asPathPrefix", atomic_list(int32()), "AS numbers with which the path begins."),
-        ("priority", integer().from_to(1, MOST_PRIORITY), "Metric of the route."),
+        ("priority", integer().within(1, MOST_PRIORITY), "Metric of the route."),
         ("action", word(&["Accept", "Reject"]), "What becomes of a route that matches."),
         (
             "operations",

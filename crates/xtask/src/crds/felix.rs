@@ -78,7 +78,7 @@ fn schema(row: &OptionRow) -> Schema {
             }
             number
         }
-        OptionType::Mask => int64().from_to(0, i64::from(u32::MAX)),
+        OptionType::Mask => int64().within(0, i64::from(u32::MAX)),
         OptionType::Seconds | OptionType::Millis => duration(),
         OptionType::OneOf(words) => text().pattern(&format!("^(?i)({})?$", words.join("|"))),
         // Empty text is an option that is not set.

@@ -34,7 +34,7 @@ pub fn pool(_: Group) -> Schema {
         ),
         (
             "blockSize",
-            integer().from_to(0, 128).rule(fixed, "blockSize of a pool does not change: make a new pool"),
+            integer().within(0, 128).rule(fixed, "blockSize of a pool does not change: make a new pool"),
             "Length of the prefixes that nodes take; 26 for IPv4 and 122 for IPv6 if not given.",
         ),
         ("ipipMode", mode(), "IP in IP between nodes."),
@@ -118,12 +118,12 @@ pub fn reservation(_: Group) -> Schema {
 }
 
 pub fn configuration(group: Group) -> Schema {
-    let (mut strict, mut auto, mut most) = (boolean(), boolean(), integer().from_to(0, i64::from(i32::MAX)));
-    let mut cooldown = integer().from_to(0, 1200);
+    let (mut strict, mut auto, mut most) = (boolean(), boolean(), integer().within(0, i64::from(i32::MAX)));
+    let mut cooldown = integer().within(0, 1200);
     if group == Group::V3 {
         strict = strict.default(false);
         auto = auto.default(true);
-        most = int32().from_to(0, 1_000_000).default(0);
+        most = int32().within(0, 1_000_000).default(0);
         cooldown = cooldown.with("format", "int32");
     }
     object([

@@ -58,8 +58,8 @@ fn is_icmp(member: &str, name: &str, number: u8) -> String {
 fn rules() -> Schema {
     let icmp = || {
         object([
-            ("type", integer().from_to(0, 254), "ICMP type."),
-            ("code", integer().from_to(0, 255), "ICMP code."),
+            ("type", integer().within(0, 254), "ICMP type."),
+            ("code", integer().within(0, 255), "ICMP code."),
         ])
         .rule("!has(self.code) || has(self.type)", "code needs type")
     };
@@ -275,7 +275,7 @@ pub fn cluster_network_policy(_: Group) -> Schema {
     let group =
         || [("namespaces", selectors(), "Every pod of these namespaces."), ("pods", pods(), "These pods.")];
     let protocol = || {
-        let port = || int32().from_to(1, 65535);
+        let port = || int32().within(1, 65535);
         let range = object([("start", port(), "First port."), ("end", port(), "Last port.")])
             .required(&["end", "start"])
             .rule("self.start < self.end", "start must be below end");
@@ -309,7 +309,7 @@ pub fn cluster_network_policy(_: Group) -> Schema {
     let networks = set(network).at_least(1).at_most(25);
     object([
         ("tier", word(&["Admin", "Baseline"]), "Before the policies of namespaces, or after them."),
-        ("priority", int32().from_to(0, 1000), "Lower is earlier."),
+        ("priority", int32().within(0, 1000), "Lower is earlier."),
         ("subject", object(group()).just_one(), "What the policy applies to."),
         (
             "ingress",

@@ -45,7 +45,7 @@ pub fn int64() -> Schema {
 
 /// A port.
 pub fn port() -> Schema {
-    integer().from_to(1, 65535)
+    integer().within(1, 65535)
 }
 
 /// A number or a string: ports, protocols.
@@ -151,7 +151,7 @@ impl Schema {
     }
 
     /// A number from the first to the second, both included.
-    pub fn from_to(self, least: i64, most: i64) -> Self {
+    pub fn within(self, least: i64, most: i64) -> Self {
         self.with("minimum", least).with("maximum", most)
     }
 

@@ -96,8 +96,8 @@ fn settings() -> Schema {
         ),
         ("healthChecks", on_or_off().default("Enabled"), "Answer to probes."),
         ("etcdV3CompactionPeriod", text(), "Time between two compactions of etcd; 0 for never."),
-        ("prometheusMetricsPort", integer().from_to(0, 65535), "Port of metrics; 0 for none."),
-        ("debugProfilePort", int32().from_to(0, 65535), "Port of profiles; none if not given."),
+        ("prometheusMetricsPort", integer().within(0, 65535), "Port of metrics; 0 for none."),
+        ("debugProfilePort", int32().within(0, 65535), "Port of profiles; none if not given."),
         ("controllers", controllers, "Controllers that run: those that are named."),
     ])
     .required(&["controllers"])
