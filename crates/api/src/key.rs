@@ -107,6 +107,15 @@ pub enum AffinityOwner {
     Virtual(SmolStr),
 }
 
+impl AffinityOwner {
+    /// The name without its class.
+    pub fn name(&self) -> &SmolStr {
+        match self {
+            AffinityOwner::Host(name) | AffinityOwner::Virtual(name) => name,
+        }
+    }
+}
+
 /// Every place in the datastore.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {

@@ -20,6 +20,7 @@ pub mod ip_reservation;
 pub mod ipam;
 pub mod ipam_configuration;
 pub mod key;
+pub mod kubernetes;
 pub mod meta;
 pub mod network_policy;
 pub mod network_set;
