@@ -77,18 +77,22 @@ fn block(text: &mut String, lines: &str, depth: usize) {
 
 /// A string: bare where nothing can be misread, otherwise as JSON writes it.
 fn scalar(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { Value::from(text).to_string() }
+}
+
+fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    let mut characters = text.chars();
-    let begins =
-        characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '/' || c == '.' || c == '_');
-    let plain = begins
-        && characters.all(|c| c.is_ascii_alphanumeric() || "-_./ ()=+".contains(c))
+    let letter = |c: char| c.is_ascii_alphabetic();
+    let begins = match text.as_bytes() {
+        // `.spec`, but neither `.5` nor `.inf` and `.nan`.
+        [b'.', second, ..] => letter(char::from(*second)) && !matches!(second, b'i' | b'I' | b'n' | b'N'),
+        [first, ..] => letter(char::from(*first)) || matches!(first, b'/' | b'_'),
+        [] => false,
+    };
+    begins
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./ ()=+".contains(c))
         && !text.ends_with(' ')
-        && !text.starts_with(". ")
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
-        && !(text.starts_with('.')
-            && text.chars().nth(1).is_none_or(|c| c.is_ascii_digit() || "iInN".contains(c)));
-    if plain { text.to_owned() } else { Value::from(text).to_string() }
 }
 
 #[cfg(test)]
