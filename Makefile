@@ -17,7 +17,7 @@ CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
             iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset
 
-.PHONY: build setup demo test fmt clippy unit tidy lab-tests deny tiers races cross fuzz clean help
+.PHONY: build setup demo test fmt clippy unit tidy lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,22 @@ cross: setup ## An arm64 Linux binary, and calicoctl's library for macOS
 	PATH=$(ZIG)/bin:$$PATH $(ZIG)/bin/cargo-zigbuild zigbuild --release --locked --package calico --target $(CROSS_TARGET)
 	PATH=$(ZIG)/bin:$$PATH $(ZIG)/bin/cargo-zigbuild zigbuild --release --locked --package calico-ctl --target $(MAC_TARGET)
 	@file -b $(TARGETDIR)/$(CROSS_TARGET)/release/calico
+
+VERSION := $(shell sed -nE '/^\[workspace.package\]/,/^\[/ s/^version = "(.*)"/\1/p' Cargo.toml)
+# The one place where the image's name is chosen: `make image IMAGE=registry.example/calico:1 manifests`.
+IMAGE   ?= localhost/calico:$(VERSION)
+CROSSED := $(wildcard $(TARGETDIR)/$(CROSS_TARGET)/release/calico)
+
+image: build ## The container image (also for arm64 where `make cross` has built it): target/image
+	@deploy/image/build --name $(IMAGE) --out $(TARGETDIR)/image --binary amd64=$(BINARY) \
+	  $(if $(CROSSED),--binary arm64=$(CROSSED))
+
+image-load: ## Load the image into this machine's containerd, or with TO=kind or TO=minikube into their nodes
+	@deploy/image/load $(TARGETDIR)/image $(or $(TO),containerd)
+
+manifests: ## Write deploy/*.yaml and deploy/crds again (IMAGE: the image that they name)
+	cargo xtask crds
+	cargo xtask manifests $(if $(filter-out localhost/calico:$(VERSION),$(IMAGE)),--image $(IMAGE))
 
 fuzz: ## Every decoder under libFuzzer for FUZZ_SECONDS (600) each, two at a time; needs rustup
 	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal

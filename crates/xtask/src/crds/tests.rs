@@ -1,5 +1,8 @@
 //! The definitions held to what Calico's own say, where that is present, and to the tree.
 
+mod sample;
+mod server;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
