@@ -21,8 +21,11 @@ pub const ADMIN: &str = "admin";
 /// The servers.
 pub struct ApiServer {
     dir: tempfile::TempDir,
+    programs: PathBuf,
     port: u16,
-    children: Vec<Child>,
+    etcd_port: u16,
+    etcd: Child,
+    server: Child,
 }
 
 /// A port of loopback that nobody uses at this moment.
@@ -50,26 +53,17 @@ impl ApiServer {
             return None;
         };
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (port, etcd, peer) = (free_port(), free_port(), free_port());
         write_tokens(dir.path(), users);
         make_key(dir.path());
-        let spawn = |name: &str, arguments: &[String]| {
-            let log = File::create(dir.path().join(format!("{name}.log"))).expect("a log");
-            Command::new(&programs)
-                .arg0(name)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().expect("the log again"))
-                .stderr(log)
-                .spawn()
-                .expect("the program starts")
-        };
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let (client, peer) = (format!("http://127.0.0.1:{etcd}"), format!("http://127.0.0.1:{peer}"));
+        let (port, etcd_port, peer_port) = (free_port(), free_port(), free_port());
+        let (client, peer) =
+            (format!("http://127.0.0.1:{etcd_port}"), format!("http://127.0.0.1:{peer_port}"));
         let etcd = spawn(
+            &programs,
+            dir.path(),
             "etcd",
             &[
-                format!("--data-dir={}", path("etcd")),
+                format!("--data-dir={}", dir.path().join("etcd").display()),
                 format!("--listen-client-urls={client}"),
                 format!("--advertise-client-urls={client}"),
                 format!("--listen-peer-urls={peer}"),
@@ -79,28 +73,34 @@ impl ApiServer {
                 "--log-level=warn".to_owned(),
             ],
         );
-        let server = spawn(
-            "kube-apiserver",
-            &[
-                format!("--etcd-servers={client}"),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--advertise-address=127.0.0.1".to_owned(),
-                format!("--secure-port={port}"),
-                // It makes a certificate for itself there.
-                format!("--cert-dir={}", path("tls")),
-                format!("--token-auth-file={}", path("tokens")),
-                "--authorization-mode=Node,RBAC".to_owned(),
-                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-                "--allow-privileged=true".to_owned(),
-                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                format!("--service-account-key-file={}", path("accounts.key")),
-                format!("--service-account-signing-key-file={}", path("accounts.key")),
-                "--endpoint-reconciler-type=none".to_owned(),
-            ],
-        );
-        let started = ApiServer { dir, port, children: vec![server, etcd] };
-        started.until("the API server is ready", || started.request(ADMIN, "GET", "/readyz", None).0 == 200);
+        let server = spawn_server(&programs, dir.path(), port, etcd_port);
+        let started = ApiServer { dir, programs, port, etcd_port, etcd, server };
+        started.until_ready();
         Some(started)
+    }
+
+    /// SIGKILL to the API server; etcd goes on.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn kill(&mut self) {
+        self.server.kill().expect("the API server can be killed");
+        self.server.wait().expect("the API server ends");
+    }
+
+    /// Starts the API server again, on the same port and the same etcd, and waits until it serves.
+    pub fn revive(&mut self) {
+        self.server = spawn_server(&self.programs, self.dir.path(), self.port, self.etcd_port);
+        self.until_ready();
+    }
+
+    /// `http://127.0.0.1:…`, where its etcd listens.
+    pub fn etcd(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd_port)
+    }
+
+    fn until_ready(&self) {
+        self.until("the API server is ready", || self.request(ADMIN, "GET", "/readyz", None).0 == 200);
     }
 
     /// `https://127.0.0.1:…`.
@@ -222,12 +222,50 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in [&mut self.server, &mut self.etcd] {
             // It may be dead already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+/// Starts one of Kubernetes' programs; its log goes on where it ended.
+fn spawn(programs: &Path, dir: &Path, name: &str, arguments: &[String]) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log"))).expect("a log");
+    Command::new(programs)
+        .arg0(name)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("the log again"))
+        .stderr(log)
+        .spawn()
+        .expect("the program starts")
+}
+
+fn spawn_server(programs: &Path, dir: &Path, port: u16, etcd_port: u16) -> Child {
+    let path = |name: &str| dir.join(name).display().to_string();
+    spawn(
+        programs,
+        dir,
+        "kube-apiserver",
+        &[
+            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            // It makes a certificate for itself there.
+            format!("--cert-dir={}", path("tls")),
+            format!("--token-auth-file={}", path("tokens")),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", path("accounts.key")),
+            format!("--service-account-signing-key-file={}", path("accounts.key")),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ],
+    )
 }
 
 /// The file of tokens: token, name, identity, groups.
