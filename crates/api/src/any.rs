@@ -130,6 +130,10 @@ impl AnyResource {
             Kind::BlockAffinity
             | Kind::CalicoNodeStatus
             | Kind::KubeControllersConfiguration
+            | Kind::KubernetesClusterNetworkPolicy
+            | Kind::KubernetesEndpointSlice
+            | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesService
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy
             | Kind::StagedNetworkPolicy => self.clone(),

@@ -64,6 +64,10 @@ pub fn apply(resource: &mut AnyResource) {
         | Kind::IPAMConfiguration
         | Kind::IPReservation
         | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService
         | Kind::NetworkSet
         | Kind::Node
         | Kind::Profile => {}

@@ -200,6 +200,10 @@ fn read_spec(
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy
         | Kind::StagedNetworkPolicy => match spec {

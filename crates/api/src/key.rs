@@ -17,68 +17,95 @@ pub enum Scope {
 }
 
 macro_rules! kinds {
-    ($($variant:ident, $plural:literal, $scope:ident, [$($alias:literal),*];)*) => {
-        /// The kinds of resource, in the order of `calicoctl get all`.
+    (
+        resources { $($variant:ident, $plural:literal, $scope:ident, [$($alias:literal),*];)* }
+        mirrored { $($mirror:ident, $mirror_plural:literal, $mirror_scope:ident;)* }
+    ) => {
+        /// The kinds of resource, in the order of `calicoctl get all`; after them, what the Kubernetes datastore shows
+        /// of Kubernetes' own objects.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[doc = concat!("`", stringify!($variant), "`, stored under `", $plural, "`.")] $variant,)*
+            $(#[doc = concat!("`", stringify!($mirror), "`, stored by Kubernetes only.")] $mirror,)*
         }
 
         impl Kind {
-            /// Every kind.
+            /// Every kind of Calico's API.
             pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
+            /// Every kind that is a Kubernetes object in Calico's words: read, never written, and in no other datastore.
+            pub const MIRRORED: &'static [Kind] = &[$(Kind::$mirror),*];
 
             /// `kind` as documents spell it.
             pub fn name(self) -> &'static str {
-                match self { $(Kind::$variant => stringify!($variant)),* }
+                match self {
+                    $(Kind::$variant => stringify!($variant),)*
+                    $(Kind::$mirror => stringify!($mirror),)*
+                }
             }
 
             /// The plural, lower case: the segment of etcd keys and of API paths.
             pub fn plural(self) -> &'static str {
-                match self { $(Kind::$variant => $plural),* }
+                match self {
+                    $(Kind::$variant => $plural,)*
+                    $(Kind::$mirror => $mirror_plural,)*
+                }
             }
 
             /// Cluster-wide or namespaced.
             pub fn scope(self) -> Scope {
-                match self { $(Kind::$variant => Scope::$scope),* }
+                match self {
+                    $(Kind::$variant => Scope::$scope,)*
+                    $(Kind::$mirror => Scope::$mirror_scope,)*
+                }
             }
 
             /// Short names that `calicoctl` accepts besides the lower-case name and plural (spec 7 §5.5).
             pub fn aliases(self) -> &'static [&'static str] {
-                match self { $(Kind::$variant => &[$($alias),*]),* }
+                match self {
+                    $(Kind::$variant => &[$($alias),*],)*
+                    $(Kind::$mirror => &[],)*
+                }
             }
         }
     };
 }
 
 kinds! {
-    BGPConfiguration, "bgpconfigurations", Cluster, ["bgpconfig", "bgpconfigs"];
-    BGPFilter, "bgpfilters", Cluster, ["bgpf", "bgpfs", "bf", "bfs"];
-    BGPPeer, "bgppeers", Cluster, ["bgpp", "bgpps", "bp", "bps"];
-    BlockAffinity, "blockaffinities", Cluster, ["affinity", "affinities"];
-    CalicoNodeStatus, "caliconodestatuses", Cluster, ["nodestatus", "nodestatuses"];
-    ClusterInformation, "clusterinformations", Cluster, ["clusterinfo", "clusterinfos"];
-    FelixConfiguration, "felixconfigurations", Cluster, ["felixconfig", "felixconfigs"];
-    GlobalNetworkPolicy, "globalnetworkpolicies", Cluster, ["gnp", "gnps", "cgnp"];
-    GlobalNetworkSet, "globalnetworksets", Cluster, ["gns", "gnetset", "gnetsets"];
-    HostEndpoint, "hostendpoints", Cluster, ["hep", "heps"];
-    IPAMConfiguration, "ipamconfigurations", Cluster, ["ipamconfig", "ipamconfigs"];
-    IPPool, "ippools", Cluster, ["ipp", "ipps", "pool", "pools"];
-    IPReservation, "ipreservations", Cluster, ["reservation", "reservations"];
-    KubeControllersConfiguration, "kubecontrollersconfigurations", Cluster, ["kubecontrollersconfig"];
-    NetworkPolicy, "networkpolicies", Namespaced, ["np", "policy", "policies", "pol", "pols", "cnp", "caliconetworkpolicy"];
-    NetworkSet, "networksets", Namespaced, ["netset", "netsets"];
-    Node, "nodes", Cluster, ["no", "nos"];
-    Profile, "profiles", Cluster, ["pro", "pros"];
-    StagedGlobalNetworkPolicy, "stagedglobalnetworkpolicies", Cluster, ["sgnp"];
-    StagedKubernetesNetworkPolicy, "stagedkubernetesnetworkpolicies", Namespaced, ["sknp"];
-    StagedNetworkPolicy, "stagednetworkpolicies", Namespaced, ["snp"];
-    Tier, "tiers", Cluster, [];
-    WorkloadEndpoint, "workloadendpoints", Namespaced, ["wep", "weps"];
+    resources {
+        BGPConfiguration, "bgpconfigurations", Cluster, ["bgpconfig", "bgpconfigs"];
+        BGPFilter, "bgpfilters", Cluster, ["bgpf", "bgpfs", "bf", "bfs"];
+        BGPPeer, "bgppeers", Cluster, ["bgpp", "bgpps", "bp", "bps"];
+        BlockAffinity, "blockaffinities", Cluster, ["affinity", "affinities"];
+        CalicoNodeStatus, "caliconodestatuses", Cluster, ["nodestatus", "nodestatuses"];
+        ClusterInformation, "clusterinformations", Cluster, ["clusterinfo", "clusterinfos"];
+        FelixConfiguration, "felixconfigurations", Cluster, ["felixconfig", "felixconfigs"];
+        GlobalNetworkPolicy, "globalnetworkpolicies", Cluster, ["gnp", "gnps", "cgnp"];
+        GlobalNetworkSet, "globalnetworksets", Cluster, ["gns", "gnetset", "gnetsets"];
+        HostEndpoint, "hostendpoints", Cluster, ["hep", "heps"];
+        IPAMConfiguration, "ipamconfigurations", Cluster, ["ipamconfig", "ipamconfigs"];
+        IPPool, "ippools", Cluster, ["ipp", "ipps", "pool", "pools"];
+        IPReservation, "ipreservations", Cluster, ["reservation", "reservations"];
+        KubeControllersConfiguration, "kubecontrollersconfigurations", Cluster, ["kubecontrollersconfig"];
+        NetworkPolicy, "networkpolicies", Namespaced, ["np", "policy", "policies", "pol", "pols", "cnp", "caliconetworkpolicy"];
+        NetworkSet, "networksets", Namespaced, ["netset", "netsets"];
+        Node, "nodes", Cluster, ["no", "nos"];
+        Profile, "profiles", Cluster, ["pro", "pros"];
+        StagedGlobalNetworkPolicy, "stagedglobalnetworkpolicies", Cluster, ["sgnp"];
+        StagedKubernetesNetworkPolicy, "stagedkubernetesnetworkpolicies", Namespaced, ["sknp"];
+        StagedNetworkPolicy, "stagednetworkpolicies", Namespaced, ["snp"];
+        Tier, "tiers", Cluster, [];
+        WorkloadEndpoint, "workloadendpoints", Namespaced, ["wep", "weps"];
+    }
+    mirrored {
+        KubernetesClusterNetworkPolicy, "kubernetesclusternetworkpolicies", Cluster;
+        KubernetesEndpointSlice, "kubernetesendpointslices", Namespaced;
+        KubernetesNetworkPolicy, "kubernetesnetworkpolicies", Namespaced;
+        KubernetesService, "kubernetesservice", Namespaced;
+    }
 }
 
 impl Kind {
-    /// The kind of a name, plural or alias, in any case.
+    /// The kind of Calico's API of a name, plural or alias, in any case.
     pub fn from_alias(text: &str) -> Option<Kind> {
         let text = text.to_ascii_lowercase();
         Kind::ALL.iter().copied().find(|k| {
@@ -209,7 +236,7 @@ fn parse_cidr(text: &str, family: &str) -> Option<Cidr> {
 fn parse(path: &str) -> Option<Key> {
     if let Some(rest) = path.strip_prefix(RESOURCES) {
         let parts: Vec<&str> = rest.split('/').collect();
-        let kind = Kind::ALL.iter().copied().find(|k| k.plural() == parts[0])?;
+        let kind = Kind::ALL.iter().chain(Kind::MIRRORED).copied().find(|k| k.plural() == parts[0])?;
         return match (kind.scope(), parts.as_slice()) {
             (Scope::Cluster, [_, name]) if !name.is_empty() => Some(Key::resource(kind, "", name)),
             (Scope::Namespaced, [_, ns, name]) if !ns.is_empty() && !name.is_empty() => {

@@ -3,39 +3,51 @@
 //! | Calico | Kubernetes object | module |
 //! |---|---|---|
 //! | most kinds, IPAM blocks, affinities, handles, configuration | custom resource of [`ApiGroup`] | [`crd`] |
-//! | WorkloadEndpoint | Pod; written as annotations of `pods/status` | `pod` |
-//! | Profile `kns.…` | Namespace, read only | `namespace` |
-//! | Profile `ksa.…` | ServiceAccount, read only | `service_account` |
-//! | KubernetesNetworkPolicy | NetworkPolicy of `networking.k8s.io/v1`, read only | `network_policy` |
-//! | KubernetesEndpointSlice | EndpointSlice of `discovery.k8s.io/v1`, read only | `endpoint_slice` |
-//! | KubernetesService | Service, read only | `service` |
-//! | Node | Node; written as annotations and labels | `node` |
+//! | WorkloadEndpoint | Pod; written as annotations of `pods/status` | [`pod`] |
+//! | Profile `kns.…` | Namespace, read only | [`namespace`] |
+//! | Profile `ksa.…` | ServiceAccount, read only | [`service_account`] |
+//! | KubernetesNetworkPolicy | NetworkPolicy of `networking.k8s.io/v1`, read only | [`network_policy`] |
+//! | KubernetesEndpointSlice | EndpointSlice of `discovery.k8s.io/v1`, read only | [`endpoint_slice`] |
+//! | KubernetesService | Service, read only | [`service`] |
+//! | Node | Node; written as annotations of `nodes/status` | [`node`] |
 //!
-//! Native objects are decoded (serde) into types that hold only the fields in use. Custom resources stay JSON, so that
-//! what a newer version stored there survives. What Calico's resources need besides: [`names`] of objects, [`uid`]s.
+//! Native objects are decoded, with [`decode`], into types that hold only the fields in use. Custom resources stay JSON,
+//! so that what a newer version stored there survives.
 //!
-//! Each module of a native object has the object's type and these functions, where they make sense:
-//!
-//! ```text
-//! pod::entry(&Pod, interface_prefix) -> Result<Option<Entry>, ConversionError>   None: Calico has no part in the pod
-//! pod::place(&ResourceKey) -> Option<Place { node, namespace, pod }>             of a WorkloadEndpoint's key
-//! pod::patch(&WorkloadEndpoint) -> Value, pod::blank_patch(&uid) -> Value        strategic merge patches of pods/status
-//! namespace::entry(&Namespace) -> Entry                                          revision "<nsRev>/"
-//! service_account::entry(&ServiceAccount) -> Entry                               revision "/<saRev>"
-//! network_policy::entry(&NetworkPolicy) -> Converted                             the entry, and the problems met
-//! endpoint_slice::entry(&EndpointSlice) -> Option<Entry>
-//! service::entry(&Service) -> Entry
-//! node::entry(&Node, NodeOptions) -> Converted
-//! node::patch(&Node, &calico_api::Node) -> Result<Value, ConversionError>        merge patch of annotations and labels
-//! node::blocks(&Node) -> Vec<Entry>                                              of podCIDRs, with USE_POD_CIDR
-//! ```
+//! Each module of a native object has the object's type and `entry`, which gives the entry as etcd would hold it; `None`
+//! where Calico has no part in the object (any more), which is to be treated as its deletion. What is written has a
+//! `patch`. What is shared: [`names`] of objects, [`uid`]s, revisions of [`profile`]s, label [`selector`]s, limits in
+//! annotations ([`qos`]).
 
 pub mod crd;
+pub mod endpoint_slice;
 pub mod group;
 pub mod names;
+pub mod namespace;
+pub mod network_policy;
+pub mod node;
+pub mod object;
+pub mod pod;
+pub mod profile;
+pub mod qos;
+pub mod selector;
+pub mod service;
+pub mod service_account;
 pub mod uid;
 
 pub use group::ApiGroup;
+pub use object::{ObjectMeta, decode};
+
+use crate::record::Entry;
+
+/// An object in Calico's words, and what of it could not be put so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Converted {
+    /// What is to be used.
+    pub entry: Entry,
+    /// What was left out or changed, for people.
+    pub problems: Vec<ConversionError>,
+}
 
 /// A Kubernetes object is not what its kind promises, or a value cannot be written as one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

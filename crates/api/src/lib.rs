@@ -60,7 +60,9 @@ pub use ipam::{
 pub use ipam_configuration::{IPAMConfiguration, IPAMConfigurationSpec};
 pub use key::{AffinityOwner, Key, KeyError, Kind, ResourceKey, Scope};
 pub use meta::{Condition, Conditions, Labels, Metadata, NoStatus, Resource, Spec};
-pub use network_policy::{NetworkPolicy, NetworkPolicySpec};
+pub use network_policy::{
+    KubernetesNetworkPolicy, KubernetesNetworkPolicySpec, NetworkPolicy, NetworkPolicySpec,
+};
 pub use network_set::{GlobalNetworkSet, GlobalNetworkSetSpec, NetworkSet, NetworkSetSpec};
 pub use node::{Node, NodeAddress, NodeBgp, NodeInterface, NodeSpec, NodeStatus, NodeWireguard, OrchRef};
 pub use number::{GoDuration, Order, Port, ProtocolForm};

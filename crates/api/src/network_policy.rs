@@ -49,3 +49,17 @@ impl Spec for NetworkPolicySpec {
         Some(&self.tier)
     }
 }
+
+/// A NetworkPolicy of Kubernetes', in the words of Calico's.
+pub type KubernetesNetworkPolicy = Resource<KubernetesNetworkPolicySpec>;
+
+/// What a Kubernetes policy says. A kind of its own: it and a policy of Calico's may have the same name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KubernetesNetworkPolicySpec(pub NetworkPolicySpec);
+
+impl Spec for KubernetesNetworkPolicySpec {
+    const KIND: Kind = Kind::KubernetesNetworkPolicy;
+    // No tier: it is not stored as tiered policies are, with their name in an annotation.
+    type Status = NoStatus;
+}

@@ -104,6 +104,10 @@ pub fn validate(resource: &AnyResource) -> Vec<ValidationError> {
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService
         | Kind::StagedKubernetesNetworkPolicy => {}
     }
     report.errors

@@ -55,6 +55,10 @@ fn what_calico_stored_comes_out_again_in_the_same_order() {
                 Kind::BlockAffinity
                 | Kind::CalicoNodeStatus
                 | Kind::KubeControllersConfiguration
+                | Kind::KubernetesClusterNetworkPolicy
+                | Kind::KubernetesEndpointSlice
+                | Kind::KubernetesNetworkPolicy
+                | Kind::KubernetesService
                 | Kind::StagedGlobalNetworkPolicy
                 | Kind::StagedKubernetesNetworkPolicy
                 | Kind::StagedNetworkPolicy => AnyResource::decode(&entry).unwrap().encode(),

@@ -68,7 +68,13 @@ impl Table {
 
     fn of_kind(kind: Kind) -> Option<Table> {
         match kind {
-            Kind::Node | Kind::Profile | Kind::WorkloadEndpoint => None,
+            Kind::KubernetesClusterNetworkPolicy
+            | Kind::KubernetesEndpointSlice
+            | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesService
+            | Kind::Node
+            | Kind::Profile
+            | Kind::WorkloadEndpoint => None,
             Kind::BGPConfiguration
             | Kind::BGPFilter
             | Kind::BGPPeer

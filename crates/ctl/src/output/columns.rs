@@ -61,6 +61,10 @@ pub(crate) fn ps(kind: Kind) -> Vec<Column> {
         | Kind::GlobalNetworkSet
         | Kind::IPReservation
         | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService
         | Kind::NetworkSet
         | Kind::Node
         | Kind::Profile
@@ -135,7 +139,13 @@ pub(crate) fn wide(kind: Kind) -> Vec<Column> {
         Kind::WorkloadEndpoint => {
             vec![NAME, WORKLOAD, NODE, NETWORKS, INTERFACE, PROFILES, column("NATS", |r, _| nats(r))]
         }
-        Kind::BlockAffinity | Kind::FelixConfiguration | Kind::KubeControllersConfiguration => vec![NAME],
+        Kind::BlockAffinity
+        | Kind::FelixConfiguration
+        | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService => vec![NAME],
     }
 }
 
