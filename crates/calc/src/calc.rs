@@ -116,6 +116,11 @@ impl Calc {
             self.problems_version += 1;
         }
         match update {
+            // Pods that have ended are still there, without addresses.
+            Update::WorkloadEndpoint(key, Some(endpoint)) if endpoint.spec.ip_networks.is_empty() => {
+                self.spoofing.remove(&key);
+                self.remove_item(&key);
+            }
             Update::WorkloadEndpoint(key, Some(endpoint)) => {
                 let local = (endpoint.spec.node == self.node)
                     .then(|| read_local_workload(&key, &endpoint).map(Local::Workload))
@@ -157,7 +162,11 @@ impl Calc {
             | Update::NetworkSet(key, None)
             | Update::GlobalNetworkSet(key, None) => self.remove_item(&key),
             Update::NetworkPolicy(key, policy) => {
-                let read = policy.map(|policy| SourcePolicy::of_namespace(&key, &policy));
+                let read = policy.map(|policy| SourcePolicy::of_namespace(&key, &policy.spec));
+                self.set_policy(&key, read);
+            }
+            Update::KubernetesNetworkPolicy(key, policy) => {
+                let read = policy.map(|policy| SourcePolicy::of_namespace(&key, &policy.spec.0));
                 self.set_policy(&key, read);
             }
             Update::GlobalNetworkPolicy(key, policy) => {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use calico_api::rule::PolicyType;
-use calico_api::{GlobalNetworkPolicy, NetworkPolicy, Order, ResourceKey};
+use calico_api::{GlobalNetworkPolicy, NetworkPolicySpec, Order, ResourceKey};
 use calico_selector::{Selector, translation};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -80,8 +80,10 @@ impl Subject {
 
 impl SourcePolicy {
     /// Reads a namespaced policy.
-    pub(crate) fn of_namespace(key: &ResourceKey, policy: &NetworkPolicy) -> Result<SourcePolicy, RuleError> {
-        let spec = &policy.spec;
+    pub(crate) fn of_namespace(
+        key: &ResourceKey,
+        spec: &NetworkPolicySpec,
+    ) -> Result<SourcePolicy, RuleError> {
         let subject = Subject {
             namespace: key.namespace.clone(),
             selector: trimmed(&spec.selector),

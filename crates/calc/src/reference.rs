@@ -167,6 +167,9 @@ impl Reference<'_> {
                 {
                     return None;
                 }
+                if spec.ip_networks.is_empty() {
+                    return None;
+                }
                 let spoofed = cidrs(&spec.allow_spoofed_source_prefixes)?;
                 if !spoofed.is_empty() && !self.spoofing_allowed {
                     return None;
@@ -273,6 +276,9 @@ impl Reference<'_> {
         let read = |update: &Update| match update {
             Update::NetworkPolicy(key, Some(policy)) => {
                 Some((key.clone(), namespaced_policy(&key.namespace, &policy.spec)?))
+            }
+            Update::KubernetesNetworkPolicy(key, Some(policy)) => {
+                Some((key.clone(), namespaced_policy(&key.namespace, &policy.spec.0)?))
             }
             Update::GlobalNetworkPolicy(key, Some(policy)) => {
                 Some((key.clone(), global_policy(&policy.spec)?))

@@ -2,7 +2,7 @@
 
 use calico_api::{
     DecodeError, Entry, GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, IPPool, IpamBlock, Key, Kind,
-    NetworkPolicy, NetworkSet, Node, Profile, ResourceKey, Tier, WorkloadEndpoint,
+    KubernetesNetworkPolicy, NetworkPolicy, NetworkSet, Node, Profile, ResourceKey, Tier, WorkloadEndpoint,
 };
 use calico_net::Cidr;
 
@@ -15,6 +15,8 @@ pub enum Update {
     HostEndpoint(ResourceKey, Option<Box<HostEndpoint>>),
     /// A namespaced policy.
     NetworkPolicy(ResourceKey, Option<Box<NetworkPolicy>>),
+    /// A policy of Kubernetes' own.
+    KubernetesNetworkPolicy(ResourceKey, Option<Box<KubernetesNetworkPolicy>>),
     /// A global policy.
     GlobalNetworkPolicy(ResourceKey, Option<Box<GlobalNetworkPolicy>>),
     /// A tier.
@@ -58,6 +60,7 @@ impl Update {
                 WorkloadEndpoint,
                 HostEndpoint,
                 NetworkPolicy,
+                KubernetesNetworkPolicy,
                 GlobalNetworkPolicy,
                 Tier,
                 Profile,
@@ -86,6 +89,7 @@ impl Update {
             Update::WorkloadEndpoint(key, _)
             | Update::HostEndpoint(key, _)
             | Update::NetworkPolicy(key, _)
+            | Update::KubernetesNetworkPolicy(key, _)
             | Update::GlobalNetworkPolicy(key, _)
             | Update::Tier(key, _)
             | Update::Profile(key, _)

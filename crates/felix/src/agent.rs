@@ -96,13 +96,15 @@ pub enum RunError {
 
 /// What is followed in the datastore (spec 1 §2.6).
 fn selections() -> Vec<Selection> {
-    const KINDS: [Kind; 12] = [
+    const KINDS: [Kind; 13] = [
         Kind::ClusterInformation,
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
         Kind::GlobalNetworkSet,
         Kind::HostEndpoint,
         Kind::IPPool,
+        // Only the Kubernetes datastore has any.
+        Kind::KubernetesNetworkPolicy,
         Kind::NetworkPolicy,
         Kind::NetworkSet,
         Kind::Node,

@@ -11,7 +11,7 @@ fn key(namespace: &str, name: &str) -> ResourceKey {
 fn add(policies: &mut Policies, namespace: &str, name: &str, order: Option<f64>) -> u32 {
     let spec = NetworkPolicySpec { order: order.map(Order), ..NetworkPolicySpec::default() };
     let key = key(namespace, name);
-    let source = SourcePolicy::of_namespace(&key, &NetworkPolicy::new(namespace, name, spec)).unwrap();
+    let source = SourcePolicy::of_namespace(&key, &spec).unwrap();
     policies.set(&key, &source, 0).unwrap();
     policies.names.find(&key).unwrap()
 }

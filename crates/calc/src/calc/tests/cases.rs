@@ -1,7 +1,8 @@
 //! Single cases, spelt out: what a reader may want to know without running the oracle.
 
 use calico_api::{
-    EntityRule, NetworkPolicySpec, Resource, Rule, ServiceMatch, WorkloadEndpointSpec, decode, key::Kind,
+    EntityRule, KubernetesNetworkPolicySpec, NetworkPolicySpec, Order, PolicyType, Resource, Rule,
+    ServiceMatch, WorkloadEndpointSpec, decode, key::Kind,
 };
 
 use super::*;
@@ -109,6 +110,47 @@ fn what_comes_and_goes_between_flushes_has_never_been() {
         calc.update(Update::absent(&Key::resource(kind, "blue", name)).unwrap());
     }
     assert!(flushed(&mut calc).is_empty());
+}
+
+#[test]
+fn a_policy_of_kubernetes_and_one_of_calicos_may_have_the_same_name() {
+    let spec = NetworkPolicySpec {
+        order: Some(Order(1000.0)),
+        tier: "default".into(),
+        types: vec![PolicyType::Ingress],
+        ..NetworkPolicySpec::default()
+    };
+    let kubernetes = Resource::new("blue", "p", KubernetesNetworkPolicySpec(spec));
+    let (key, value) = (kubernetes.key(), calico_api::encode(&kubernetes));
+    let entry = calico_api::Entry { key: key.clone().into(), value, revision: 1.into() };
+    let update = Update::read(&entry.key, Some(&entry)).unwrap();
+    assert_eq!(update, Update::KubernetesNetworkPolicy(key.clone(), Some(Box::new(decode(&entry).unwrap()))));
+    let (mut calc, changes) = synced([workload("one", "a", "10.0.0.1/32"), policy("p", "all()"), update]);
+    let workload = |changes: &[Change]| {
+        let found = changes.iter().find_map(|change| match change {
+            Change::WorkloadChanged(_, workload) => Some(workload.tiers.clone()),
+            _ => None,
+        });
+        found.expect("the workload has other policies now")
+    };
+    // One tier; Kubernetes' policy has an order, the other has none and comes last.
+    let tiers = workload(&changes);
+    let own = Key::resource(Kind::NetworkPolicy, "blue", "p");
+    let ingress: Vec<Key> = tiers[0].ingress.iter().map(|key| key.clone().into()).collect();
+    assert_eq!((tiers.len(), ingress), (1, vec![Key::Resource(key.clone()), own.clone()]));
+    calc.update(Update::absent(&own).unwrap());
+    assert_eq!(workload(&flushed(&mut calc))[0].ingress.to_vec(), [key]);
+}
+
+#[test]
+fn endpoints_without_addresses_have_ended() {
+    let (mut calc, _) = synced([workload("one", "a", "10.0.0.1/32"), policy("p", "app == 'a'")]);
+    let mut ended = workload("one", "a", "10.0.0.1/32");
+    if let Update::WorkloadEndpoint(_, Some(endpoint)) = &mut ended {
+        endpoint.spec.ip_networks.clear();
+    }
+    calc.update(ended);
+    assert!(flushed(&mut calc).iter().any(|change| matches!(change, Change::WorkloadRemoved(_))));
 }
 
 #[test]

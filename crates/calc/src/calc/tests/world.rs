@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use calico_api::number::Order;
 use calico_api::{
     Action, AffinityOwner, AllowedUse, EncapMode, EndpointPort, EntityRule, GlobalNetworkPolicySpec,
-    GlobalNetworkSetSpec, HostEndpointSpec, IPPoolSpec, IcmpMatch, IpamBlock, Key, Kind, Labels,
-    NetworkPolicySpec, NetworkSetSpec, NodeBgp, NodeSpec, PolicyType, Port, ProfileSpec, Resource,
-    ResourceKey, Rule, ServiceAccountMatch, ServiceMatch, Spec, TierSpec, WorkloadEndpointSpec, WorkloadPort,
+    GlobalNetworkSetSpec, HostEndpointSpec, IPPoolSpec, IcmpMatch, IpamBlock, Key, Kind,
+    KubernetesNetworkPolicySpec, Labels, NetworkPolicySpec, NetworkSetSpec, NodeBgp, NodeSpec, PolicyType,
+    Port, ProfileSpec, Resource, ResourceKey, Rule, ServiceAccountMatch, ServiceMatch, Spec, TierSpec,
+    WorkloadEndpointSpec, WorkloadPort,
 };
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
@@ -83,6 +84,10 @@ fn keys() -> Vec<Key> {
         for policy in ["p", "p-q", "r"] {
             keys.push(Key::resource(Kind::NetworkPolicy, namespace, policy));
         }
+        // Policies of both sorts may have the same name.
+        for policy in ["p", "k"] {
+            keys.push(Key::resource(Kind::KubernetesNetworkPolicy, namespace, policy));
+        }
         keys.push(Key::resource(Kind::NetworkSet, namespace, "set"));
     }
     for name in ["nic", "any", "far"] {
@@ -152,6 +157,11 @@ impl Dice {
             Kind::WorkloadEndpoint => Update::WorkloadEndpoint(key.clone(), Some(self.workload(key))),
             Kind::HostEndpoint => Update::HostEndpoint(key.clone(), Some(self.host(key))),
             Kind::NetworkPolicy => Update::NetworkPolicy(key.clone(), Some(self.policy(key))),
+            Kind::KubernetesNetworkPolicy => {
+                let spec = KubernetesNetworkPolicySpec(self.policy(key).spec);
+                let policy = Resource::new(&key.namespace, &key.name, spec);
+                Update::KubernetesNetworkPolicy(key.clone(), Some(Box::new(policy)))
+            }
             Kind::GlobalNetworkPolicy => {
                 Update::GlobalNetworkPolicy(key.clone(), Some(self.global_policy(key)))
             }
@@ -180,6 +190,7 @@ impl Dice {
                 2 => policy.spec.selector = self.subject(),
                 _ => policy.spec.ingress = self.rules(),
             },
+            Update::KubernetesNetworkPolicy(_, Some(policy)) => policy.spec.0.order = self.order(),
             Update::GlobalNetworkPolicy(_, Some(policy)) => match self.rng.random_range(0..4) {
                 0 | 1 => policy.spec.order = self.order(),
                 2 => policy.spec.selector = self.subject(),
@@ -187,7 +198,7 @@ impl Dice {
             },
             Update::WorkloadEndpoint(_, Some(endpoint)) => match self.rng.random_range(0..3) {
                 0 => endpoint.metadata.labels = self.endpoint_labels(),
-                1 => endpoint.spec.ip_networks = self.some(2, &ADDRESSES),
+                1 => endpoint.spec.ip_networks = self.addresses(),
                 _ => endpoint.spec.profiles = self.some(3, &PROFILES),
             },
             Update::Profile(_, Some(profile)) => {
@@ -214,6 +225,16 @@ impl Dice {
         nets
     }
 
+    /// Of a workload, which without any counts as ended.
+    fn addresses(&mut self) -> Vec<SmolStr> {
+        if self.percent(5) {
+            return Vec::new();
+        }
+        let mut addresses = vec![self.text(&ADDRESSES)];
+        addresses.extend(self.some(1, &ADDRESSES));
+        addresses
+    }
+
     fn protocol(&mut self) -> SmolStr {
         self.text(&["TCP", "UDP", "SCTP"])
     }
@@ -232,7 +253,7 @@ impl Dice {
             node: self.text(&[NODE, NODE, "there"]),
             pod,
             endpoint: "eth0".into(),
-            ip_networks: self.some(2, &ADDRESSES),
+            ip_networks: self.addresses(),
             profiles: self.some(3, &PROFILES),
             interface_name: if interface.is_empty() {
                 SmolStr::default()
