@@ -13,44 +13,59 @@ use calico_ipam::{
 use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
 
+use crate::annotations::{Addresses, Wishes};
 use crate::arguments::Arguments;
 use crate::context::{Context, unavailable};
 use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
+use crate::kubernetes::{Namespace, read_namespace};
 use crate::netconf::{NetConf, requested_address};
 use crate::result::{AddResult, Ip, Route};
 
-/// Assigns what the configuration asks for: one address of each wanted family, or exactly the one in CNI_ARGS.
+/// Assigns what is asked for: exactly the addresses of the pod's annotation or the one in CNI_ARGS, otherwise one of
+/// each wanted family.
 pub async fn assign(
     context: &Context,
     conf: &NetConf,
     arguments: &Arguments,
     identity: &Identity,
+    wishes: &Wishes,
+    namespace: Option<&Namespace>,
 ) -> Result<Vec<Assigned>, CniError> {
     let now = now();
     let handle = conf.handle(&identity.container_id);
     let attributes = attributes(identity, now);
-    if let Some(address) = requested_address(arguments)? {
+    let exactly = match &wishes.addresses {
+        Addresses::Assigned(addresses) => addresses.clone(),
+        _ => requested_address(arguments)?.into_iter().collect(),
+    };
+    let mut assigned = Vec::new();
+    for address in exactly {
         let request = AddressRequest {
             address,
             handle: calico_ipam::handle_id(&handle),
-            attributes,
+            attributes: attributes.clone(),
             owner: AffinityOwner::Host(context.node.clone()),
             intended_use: Some(AllowedUse::Workload),
         };
-        let assigned = context.ipam(AssignAddress::new(request, now)).await?;
-        return Ok(vec![assigned.map_err(|e| CniError::generic("cannot assign the address asked for", e))?]);
+        let outcome = context.ipam(AssignAddress::new(request, now)).await?;
+        let failed = |e| CniError::generic("cannot assign the address asked for", format!("{address}: {e}"));
+        assigned.push(outcome.map_err(failed)?);
     }
-    if !Family::ALL.into_iter().any(|family| conf.assign(family)) {
+    if !assigned.is_empty() {
+        return Ok(assigned);
+    }
+    if !Family::ALL.into_iter().any(|family| wishes.wants(family, conf)) {
         let details =
             "ipam.assign_ipv4 and ipam.assign_ipv6 are both \"false\"; a container needs an address";
         return Err(CniError::new(Code::InvalidConfiguration, "invalid network configuration", details));
     }
-    let wanted = |family| usize::from(conf.assign(family));
+    let wanted = |family| usize::from(wishes.wants(family, conf));
     let mut request = AssignRequest::workload(&context.node, &handle, wanted(Family::V4), wanted(Family::V6));
     request.attributes = attributes;
-    request.pools4 = resolve_pools(context, "ipam.ipv4_pools", &conf.ipam.ipv4_pools, Family::V4).await?;
-    request.pools6 = resolve_pools(context, "ipam.ipv6_pools", &conf.ipam.ipv6_pools, Family::V6).await?;
+    request.namespace_labels = namespace.map(|n| n.metadata.labels.clone()).unwrap_or_default();
+    request.pools4 = resolve_pools(context, conf, wishes, Family::V4).await?;
+    request.pools6 = resolve_pools(context, conf, wishes, Family::V6).await?;
     let outcome = context.ipam(Assign::new(request, now)).await?;
     let outcome = outcome.map_err(|e| CniError::generic("cannot assign addresses", e))?;
     if let Some(shortfall) = outcome.shortfalls.first() {
@@ -59,14 +74,17 @@ pub async fn assign(
     Ok(outcome.v4.into_iter().chain(outcome.v6).collect())
 }
 
-/// Whether IPAM has the endpoint's addresses assigned to it. The network that gave them is one of those that it is in,
-/// each of which is a profile of it.
+/// Whether IPAM has the endpoint's addresses assigned to it. The network that gave them is the one of this
+/// configuration or, for what is no pod, any of those that it is in, each of which is a profile of it.
 pub async fn holds(
     context: &Context,
+    conf: &NetConf,
     endpoint: &WorkloadEndpointSpec,
     addresses: &[IpAddr],
 ) -> Result<bool, CniError> {
-    for network in &endpoint.profiles {
+    let others = endpoint.profiles.iter().map(SmolStr::as_str).filter(|name| *name != conf.name);
+    let others = others.filter(|_| !conf.reads_pods());
+    for network in std::iter::once(conf.name.as_str()).chain(others) {
         let handle = format!("{network}.{}", endpoint.container_id);
         let found = context.ipam(AddressesOf::new(&handle)).await?;
         let found = found.map_err(|e| CniError::generic("cannot read the container's addresses", e))?;
@@ -90,7 +108,14 @@ pub async fn release(context: &Context, handle: &str) -> Result<bool, CniError> 
 pub async fn add(context: &Context, conf: &NetConf, arguments: &Arguments) -> Result<AddResult, CniError> {
     context.check_ready().await?;
     let identity = Identity::new(&context.node, arguments);
-    let assigned = assign(context, conf, arguments, &identity).await?;
+    let namespace = match &identity.pod {
+        Some(_) if conf.reads_pods() && context.kubernetes.is_some() => {
+            Some(read_namespace(context.kubernetes()?, &identity.namespace).await?)
+        }
+        _ => None,
+    };
+    let wishes = Wishes::default();
+    let assigned = assign(context, conf, arguments, &identity, &wishes, namespace.as_ref()).await?;
     let ips = assigned.iter().map(|Assigned { address, block }| Ip {
         address: *address,
         prefix_len: block.prefix_len(),
@@ -138,13 +163,22 @@ fn attributes(identity: &Identity, now: UnixTime) -> Labels {
     attributes
 }
 
-/// Pools by CIDR or by name.
+/// Pools by CIDR or by name: those of the annotation, otherwise of the configuration.
 async fn resolve_pools(
     context: &Context,
-    field: &str,
-    wanted: &[String],
+    conf: &NetConf,
+    wishes: &Wishes,
     family: Family,
 ) -> Result<Vec<Cidr>, CniError> {
+    let number = family.number();
+    let of_conf = match family {
+        Family::V4 => &conf.ipam.ipv4_pools,
+        Family::V6 => &conf.ipam.ipv6_pools,
+    };
+    let (field, wanted) = match wishes.pools(family) {
+        Some(pools) => (format!("the annotation cni.projectcalico.org/ipv{number}pools"), pools),
+        None => (format!("ipam.ipv{number}_pools"), of_conf.as_slice()),
+    };
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

@@ -14,14 +14,16 @@ use calico_net::{Cidr, Family, IfName, Mac};
 use calico_store::CommitError;
 use smol_str::SmolStr;
 
+use crate::annotations::{self, Wishes};
 use crate::arguments::Arguments;
 use crate::client::ANSWER_PATIENCE;
 use crate::context::{Context, Expected, unavailable};
 use crate::endpoint::{Identity, endpoint, network_profile};
 use crate::error::{CniError, Code};
+use crate::kubernetes::PodFacts;
 use crate::netconf::NetConf;
 use crate::result::{AddResult, Interface, Ip};
-use crate::{address, delegate, verify};
+use crate::{address, delegate, gate, verify};
 
 /// MTU where neither the configuration nor the agent's file says anything.
 const DEFAULT_MTU: u32 = 1500;
@@ -50,15 +52,16 @@ pub async fn add(
     identity.check()?;
     let turn = context.turns.wait(identity.turn()).await;
     let permit = context.permit().await;
-    let profile = Key::resource(Kind::Profile, "", &conf.name);
-    let ((), existing, profile, ()) = tokio::try_join!(
+    let ((), existing, has_profile, (), pod) = tokio::try_join!(
         context.check_ready(),
         find_endpoint(context, &identity),
-        context.get(&profile),
+        has_profile(context, conf),
         check_interface(context, &identity),
+        context.read_pod(conf, &identity),
     )?;
+    let wishes = pod.as_ref().map(|facts| Wishes::parse(facts, conf)).transpose()?.unwrap_or_default();
 
-    if conf.policy.source.is_empty() && profile.is_none() {
+    if !has_profile {
         create_profile(context, network_profile(&conf.name, identity.pod.is_some())).await?;
     }
     // A container of no orchestrator that is attached already only joins another network's profile (spec 5 §1.8).
@@ -68,17 +71,44 @@ pub async fn add(
     {
         return join(context, conf, stored, old, arguments).await;
     }
-    let (given, attached) = match attach(context, conf, arguments, &identity, netns, existing).await {
+    let job = Job { context, conf, arguments, identity: &identity, pod, wishes };
+    let (given, attached) = match job.attach(netns, existing).await {
         Ok(done) => done,
         Err(error) => {
-            undo(context, conf, arguments, &identity).await;
+            job.undo().await;
             return Err(error);
         }
     };
     // Neither DELs nor other ADDs wait for this one's policy.
     drop((permit, turn));
     wait_live(context, conf, &identity, &given, &attached, begun.elapsed()).await;
+    if let Err(closed) = gate::wait_open(&conf.readiness_gates, context.gates).await {
+        let _turn = context.turns.wait(identity.turn()).await;
+        job.undo().await;
+        return Err(closed);
+    }
     Ok(result(conf, arguments, &given, &attached))
+}
+
+/// What an ADD works on.
+struct Job<'a> {
+    context: &'a Context,
+    conf: &'a NetConf,
+    arguments: &'a Arguments,
+    identity: &'a Identity,
+    /// The pod, where the configuration has pods looked up.
+    pod: Option<PodFacts>,
+    /// What its annotations ask for.
+    wishes: Wishes,
+}
+
+/// Whether the network's profile is there. Pods that are looked up have those of their namespace and service account.
+async fn has_profile(context: &Context, conf: &NetConf) -> Result<bool, CniError> {
+    if conf.reads_pods() {
+        return Ok(true);
+    }
+    let key = Key::resource(Kind::Profile, "", &conf.name);
+    context.get(&key).await.map(|found| found.is_some())
 }
 
 /// Refuses a container whose interface would have the name of another's: making it would cut that one off. Pods' names
@@ -123,6 +153,7 @@ pub async fn other_user(
 }
 
 /// What IPAM gave.
+#[derive(Clone, Debug, Default)]
 pub struct Addresses {
     /// The container's addresses.
     pub addresses: Vec<IpAddr>,
@@ -131,6 +162,16 @@ pub struct Addresses {
     /// DNS settings of a delegated plugin.
     pub dns: Option<crate::netconf::RuntimeDns>,
 }
+
+impl Addresses {
+    /// Addresses with the usual routes.
+    fn of(addresses: Vec<IpAddr>) -> Addresses {
+        Addresses { addresses, routes: default_routes(), dns: None }
+    }
+}
+
+/// An endpoint that is stored, and how.
+type Stored = (Entry, Resource<WorkloadEndpointSpec>);
 
 struct Attached {
     host: IfName,
@@ -143,21 +184,22 @@ pub fn default_routes() -> Vec<Cidr> {
 }
 
 /// The endpoint of the workload, whatever interface it was made for (one interface per pod, spec 5 §1.6).
-pub async fn find_endpoint(
-    context: &Context,
-    identity: &Identity,
-) -> Result<Option<(Entry, Resource<WorkloadEndpointSpec>)>, CniError> {
-    let selection = Selection::Resources {
-        kind: Kind::WorkloadEndpoint,
-        namespace: Some(identity.namespace.clone()),
-        name_prefix: identity.name_prefix(),
+pub async fn find_endpoint(context: &Context, identity: &Identity) -> Result<Option<Stored>, CniError> {
+    let entries = if context.lists_endpoints {
+        let selection = Selection::Resources {
+            kind: Kind::WorkloadEndpoint,
+            namespace: Some(identity.namespace.clone()),
+            name_prefix: identity.name_prefix(),
+        };
+        context.store.list(&selection).await.map_err(|e| unavailable(&e))?.entries
+    } else {
+        context.get(&identity.key()).await?.into_iter().collect()
     };
-    let listing = context.store.list(&selection).await.map_err(|e| unavailable(&e))?;
     let named = |entry: &Entry| match &entry.key {
         Key::Resource(key) => identity.owns_name(&key.name),
         _ => false,
     };
-    for entry in listing.entries.into_iter().filter(named) {
+    for entry in entries.into_iter().filter(named) {
         let endpoint = decode::<WorkloadEndpointSpec>(&entry)
             .map_err(|e| CniError::generic("cannot read the workload's endpoint", e))?;
         let spec = &endpoint.spec;
@@ -174,122 +216,173 @@ pub fn addresses_of(endpoint: &Resource<WorkloadEndpointSpec>) -> Vec<IpAddr> {
     endpoint.spec.ip_networks.iter().filter_map(|n| n.parse::<Cidr>().ok()).map(|c| c.addr()).collect()
 }
 
-/// Addresses, link and endpoint, in that order.
-async fn attach(
-    context: &Context,
-    conf: &NetConf,
-    arguments: &Arguments,
-    identity: &Identity,
-    netns: OwnedFd,
-    existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
-) -> Result<(Addresses, Attached), CniError> {
-    let given = match kept(context, conf, identity, existing.as_ref().map(|(_, old)| old)).await? {
-        Some(addresses) => Addresses { addresses, routes: default_routes(), dns: None },
-        None => assign(context, conf, arguments, identity).await?,
-    };
-    let attached = link_and_store(context, conf, arguments, identity, &given, netns, existing).await?;
-    Ok((given, attached))
-}
-
-/// The addresses that a retried ADD of a container keeps: those that the first one got, as long as IPAM agrees.
-async fn kept(
-    context: &Context,
-    conf: &NetConf,
-    identity: &Identity,
-    existing: Option<&Resource<WorkloadEndpointSpec>>,
-) -> Result<Option<Vec<IpAddr>>, CniError> {
-    let Some(old) = existing.filter(|old| old.spec.container_id == identity.container_id) else {
-        return Ok(None);
-    };
-    let addresses = addresses_of(old);
-    let agreed =
-        !addresses.is_empty() && (!conf.own_ipam() || address::holds(context, &old.spec, &addresses).await?);
-    Ok(agreed.then_some(addresses))
-}
-
-async fn assign(
-    context: &Context,
-    conf: &NetConf,
-    arguments: &Arguments,
-    identity: &Identity,
-) -> Result<Addresses, CniError> {
-    if conf.own_ipam() {
-        let assigned = address::assign(context, conf, arguments, identity).await?;
-        let addresses = assigned.into_iter().map(|a| a.address).collect();
-        return Ok(Addresses { addresses, routes: default_routes(), dns: None });
+impl Job<'_> {
+    /// Addresses, link and endpoint, in that order.
+    async fn attach(
+        &self,
+        netns: OwnedFd,
+        existing: Option<Stored>,
+    ) -> Result<(Addresses, Attached), CniError> {
+        let old = existing.as_ref().map(|(_, old)| old);
+        let given = match self.kept(old).await? {
+            Some(addresses) => Addresses::of(addresses),
+            None => {
+                self.free_wanted(old).await?;
+                self.assign().await?
+            }
+        };
+        let attached = self.link_and_store(&given, netns, existing).await?;
+        Ok((given, attached))
     }
-    delegate::add(conf, arguments).await
-}
 
-/// Undoes a failed ADD in DEL's order. The first error is the one to report, so one in here is only logged; what then
-/// stays is DEL's.
-async fn undo(context: &Context, conf: &NetConf, arguments: &Arguments, identity: &Identity) {
-    if let Err(error) = try_undo(context, conf, arguments, identity).await {
-        tracing::error!(container = %identity.container_id, %error, "cannot undo a failed ADD");
+    /// The addresses that a retried ADD of a container keeps: those that the first one got, as long as IPAM agrees and
+    /// the pod wants no others.
+    async fn kept(
+        &self,
+        existing: Option<&Resource<WorkloadEndpointSpec>>,
+    ) -> Result<Option<Vec<IpAddr>>, CniError> {
+        let Some(old) = existing.filter(|old| old.spec.container_id == self.identity.container_id) else {
+            return Ok(None);
+        };
+        let addresses = addresses_of(old);
+        let is_wanted = match &self.wishes.addresses {
+            annotations::Addresses::Any => !addresses.is_empty(),
+            annotations::Addresses::Assigned(wanted) => {
+                wanted.len() == addresses.len() && wanted.iter().all(|a| addresses.contains(a))
+            }
+            annotations::Addresses::Verbatim(_) => false,
+        };
+        let Job { context, conf, .. } = self;
+        let agreed =
+            is_wanted && (!conf.own_ipam() || address::holds(context, conf, &old.spec, &addresses).await?);
+        Ok(agreed.then_some(addresses))
     }
-}
 
-async fn try_undo(
-    context: &Context,
-    conf: &NetConf,
-    arguments: &Arguments,
-    identity: &Identity,
-) -> Result<(), CniError> {
-    // A retried ADD has the endpoint of the first; it would lead to addresses that are free.
-    let stored = find_endpoint(context, identity).await?;
-    if let Some((entry, old)) = stored.filter(|(_, e)| e.spec.container_id == identity.container_id) {
-        let deleted = context.store.commit(&[Write::delete(entry.key, entry.revision)]).await;
-        deleted.map_err(|e| unavailable(&e))?;
-        if let Ok(host) = old.spec.interface_name.parse() {
-            delete_link(host).await;
+    /// A pod that insists on its addresses had them in its sandbox before, whose DEL may be still to come.
+    async fn free_wanted(&self, existing: Option<&Resource<WorkloadEndpointSpec>>) -> Result<(), CniError> {
+        let Job { context, conf, arguments, .. } = self;
+        let before = existing.map(|old| old.spec.container_id.as_str()).filter(|id| !id.is_empty());
+        let (Some(before), annotations::Addresses::Assigned(_)) = (before, &self.wishes.addresses) else {
+            return Ok(());
+        };
+        if conf.own_ipam() {
+            return address::release(context, &conf.handle(before)).await.map(drop);
+        }
+        let arguments = Arguments { container_id: before.to_owned(), ..(*arguments).clone() };
+        delegate::del(conf, &arguments).await
+    }
+
+    async fn assign(&self) -> Result<Addresses, CniError> {
+        let Job { context, conf, arguments, identity, pod, wishes } = self;
+        let wanted = match &wishes.addresses {
+            annotations::Addresses::Verbatim(addresses) => return Ok(Addresses::of(addresses.clone())),
+            annotations::Addresses::Assigned(addresses) => addresses.as_slice(),
+            annotations::Addresses::Any => &[],
+        };
+        if !conf.own_ipam() {
+            return delegate::add(context, conf, arguments, wanted).await;
+        }
+        let namespace = pod.as_ref().map(|facts| &facts.namespace);
+        let assigned = address::assign(context, conf, arguments, identity, wishes, namespace).await?;
+        Ok(Addresses::of(assigned.into_iter().map(|a| a.address).collect()))
+    }
+
+    /// Undoes a failed ADD in DEL's order. The first error is the one to report, so one in here is only logged; what
+    /// then stays is DEL's.
+    async fn undo(&self) {
+        if let Err(error) = self.try_undo().await {
+            tracing::error!(container = %self.identity.container_id, %error, "cannot undo a failed ADD");
         }
     }
-    if conf.own_ipam() {
-        address::release(context, &conf.handle(&identity.container_id)).await.map(drop)
-    } else {
-        delegate::del(conf, arguments).await
-    }
-}
 
-async fn link_and_store(
-    context: &Context,
-    conf: &NetConf,
-    arguments: &Arguments,
-    identity: &Identity,
-    given: &Addresses,
-    netns: OwnedFd,
-    existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
-) -> Result<Attached, CniError> {
-    let container = arguments.ifname.parse().map_err(|e| CniError::generic("interface name", e))?;
-    let link = ContainerLink {
-        host: identity.host_interface(&context.interface_prefix)?,
-        container,
-        container_mac: None,
-        mtu: read_mtu(conf)?,
-        queues: conf.queues(),
-        addresses: given.addresses.clone(),
-        routes: given.routes.clone(),
-        forwarding: conf.container_settings.allow_ip_forwarding,
-        // The agent makes the host's routes too; making them here saves the container a moment without.
-        host_routes: Some(DEVICE_ROUTE_PROTOCOL),
-    };
-    let host = link.host.clone();
-    let sysctl = context.sysctl.clone();
-    let created = tokio::task::spawn_blocking(move || -> Result<CreatedLink, CniError> {
-        let failed =
-            |e: &dyn std::fmt::Display| CniError::generic("cannot make the container's interface", e);
-        let mut rtnl = Rtnl::open().map_err(|e| failed(&e))?;
-        link.create(&mut rtnl, &sysctl, &Netns::from(netns)).map_err(|e| failed(&e))
-    })
-    .await
-    .map_err(|e| CniError::generic("cannot make the container's interface", e))??;
-    let mac = created.container_mac;
-    let stored = store_endpoint(context, conf, identity, &host, mac, &given.addresses, existing).await;
-    if let Err(error) = stored {
-        delete_link(host).await;
-        return Err(error);
+    async fn try_undo(&self) -> Result<(), CniError> {
+        let Job { context, conf, arguments, identity, .. } = self;
+        // A retried ADD has the endpoint of the first; it would lead to addresses that are free.
+        let stored = find_endpoint(context, identity).await?;
+        if let Some((entry, old)) = stored.filter(|(_, e)| e.spec.container_id == identity.container_id) {
+            let deleted = context.store.commit(&[Write::delete(entry.key, entry.revision)]).await;
+            deleted.map_err(|e| unavailable(&e))?;
+            if let Ok(host) = old.spec.interface_name.parse() {
+                delete_link(host).await;
+            }
+        }
+        if conf.own_ipam() {
+            address::release(context, &conf.handle(&identity.container_id)).await.map(drop)
+        } else {
+            delegate::del(conf, arguments).await
+        }
     }
-    Ok(Attached { host, mac })
+
+    async fn link_and_store(
+        &self,
+        given: &Addresses,
+        netns: OwnedFd,
+        existing: Option<Stored>,
+    ) -> Result<Attached, CniError> {
+        let Job { context, conf, arguments, identity, wishes, .. } = self;
+        let container = arguments.ifname.parse().map_err(|e| CniError::generic("interface name", e))?;
+        let link = ContainerLink {
+            host: identity.host_interface(&context.interface_prefix)?,
+            container,
+            container_mac: wishes.mac,
+            mtu: read_mtu(conf)?,
+            queues: conf.queues(),
+            addresses: given.addresses.clone(),
+            routes: given.routes.clone(),
+            forwarding: conf.container_settings.allow_ip_forwarding,
+            // The agent makes the host's routes too; making them here saves the container a moment without.
+            host_routes: Some(DEVICE_ROUTE_PROTOCOL),
+        };
+        let host = link.host.clone();
+        let sysctl = context.sysctl.clone();
+        let created = tokio::task::spawn_blocking(move || -> Result<CreatedLink, CniError> {
+            let failed =
+                |e: &dyn std::fmt::Display| CniError::generic("cannot make the container's interface", e);
+            let mut rtnl = Rtnl::open().map_err(|e| failed(&e))?;
+            link.create(&mut rtnl, &sysctl, &Netns::from(netns)).map_err(|e| failed(&e))
+        })
+        .await
+        .map_err(|e| CniError::generic("cannot make the container's interface", e))??;
+        let attached = Attached { host, mac: created.container_mac };
+        if let Err(error) = self.store_endpoint(&attached, &given.addresses, existing).await {
+            delete_link(attached.host).await;
+            return Err(error);
+        }
+        Ok(attached)
+    }
+
+    async fn store_endpoint(
+        &self,
+        attached: &Attached,
+        addresses: &[IpAddr],
+        mut existing: Option<Stored>,
+    ) -> Result<(), CniError> {
+        let Job { context, conf, identity, pod, wishes, .. } = self;
+        for _ in 0..MAX_CONFLICTS {
+            let old = existing.as_ref().map(|(_, e)| e.clone());
+            let mut wanted = endpoint(old, identity, conf, &attached.host, Some(attached.mac), addresses);
+            if let Some(facts) = pod {
+                crate::pod::describe(&mut wanted, identity, &facts.pod, wishes, addresses)?;
+            }
+            let write = match &existing {
+                Some((entry, _)) => {
+                    let value = merge(entry, &wanted)
+                        .map_err(|e| CniError::generic("cannot update the endpoint", e))?;
+                    Write::update(entry.key.clone(), value, entry.revision.clone())
+                }
+                None => {
+                    crate::stamp::fill(&mut wanted.metadata);
+                    Write::create(identity.key(), encode(&wanted))
+                }
+            };
+            match context.store.commit(&[write]).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict { .. }) => existing = find_endpoint(context, identity).await?,
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        Err(CniError::new(Code::TryAgainLater, "cannot write the endpoint", "others keep changing it"))
+    }
 }
 
 /// Removes the host side of a link; the far side goes with it. Logged only: this is clean-up after another error.
@@ -299,38 +392,6 @@ async fn delete_link(host: IfName) {
     if let Ok(Err(error)) = deleted {
         tracing::error!(interface = %name, %error, "cannot remove the interface of a failed ADD");
     }
-}
-
-async fn store_endpoint(
-    context: &Context,
-    conf: &NetConf,
-    identity: &Identity,
-    host: &IfName,
-    mac: Mac,
-    addresses: &[IpAddr],
-    mut existing: Option<(Entry, Resource<WorkloadEndpointSpec>)>,
-) -> Result<(), CniError> {
-    for _ in 0..MAX_CONFLICTS {
-        let old = existing.as_ref().map(|(_, e)| e.clone());
-        let mut wanted = endpoint(old, identity, conf, host, Some(mac), addresses);
-        let write = match &existing {
-            Some((entry, _)) => {
-                let value =
-                    merge(entry, &wanted).map_err(|e| CniError::generic("cannot update the endpoint", e))?;
-                Write::update(entry.key.clone(), value, entry.revision.clone())
-            }
-            None => {
-                crate::stamp::fill(&mut wanted.metadata);
-                Write::create(identity.key(), encode(&wanted))
-            }
-        };
-        match context.store.commit(&[write]).await {
-            Ok(_) => return Ok(()),
-            Err(CommitError::Conflict { .. }) => existing = find_endpoint(context, identity).await?,
-            Err(error) => return Err(unavailable(&error)),
-        }
-    }
-    Err(CniError::new(Code::TryAgainLater, "cannot write the endpoint", "others keep changing it"))
 }
 
 async fn create_profile(context: &Context, mut profile: Resource<ProfileSpec>) -> Result<(), CniError> {
@@ -361,7 +422,7 @@ async fn join(
     let host =
         old.spec.interface_name.parse().map_err(|e| CniError::generic("the endpoint's interface", e))?;
     let mac = old.spec.mac.parse().map_err(|e| CniError::generic("the endpoint's MAC", e))?;
-    let given = Addresses { addresses: addresses_of(old), routes: default_routes(), dns: None };
+    let given = Addresses::of(addresses_of(old));
     Ok(result(conf, arguments, &given, &Attached { host, mac }))
 }
 

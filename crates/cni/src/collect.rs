@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use calico_api::workload_endpoint::WorkloadEndpointSpec;
-use calico_api::{IpamBlock, Kind, Resource, Selection, Write, decode, decode_record};
+use calico_api::{IpamBlock, Key, Kind, Resource, Selection, Write, decode, decode_record};
 use calico_linux::rtnl::Rtnl;
 use calico_net::{Family, IfName};
 use calico_store::CommitError;
@@ -52,12 +52,16 @@ fn valid_containers(conf: &NetConf) -> Option<BTreeSet<&str>> {
     Some(valid?.iter().map(|a| a.container_id.as_str()).collect())
 }
 
-/// Endpoints of this network on this node whose containers are not valid, and the writes that delete them.
+/// Endpoints of this network on this node whose containers are not valid, and the writes that delete them. A pod's
+/// endpoint names no network; it is of the one that gave its addresses. On the Kubernetes API it goes with the pod.
 async fn stale_endpoints(
     context: &Context,
     conf: &NetConf,
     valid: &BTreeSet<&str>,
 ) -> Result<Vec<(Resource<WorkloadEndpointSpec>, Write)>, CniError> {
+    if !context.lists_endpoints {
+        return Ok(Vec::new());
+    }
     let listing =
         context.store.list(&Selection::all(Kind::WorkloadEndpoint)).await.map_err(|e| unavailable(&e))?;
     let mut stale = Vec::new();
@@ -65,12 +69,22 @@ async fn stale_endpoints(
         // What cannot be read is not ours to judge.
         let Ok(endpoint) = decode::<WorkloadEndpointSpec>(&entry) else { continue };
         let spec = &endpoint.spec;
-        let of_network = spec.node == context.node && spec.profiles.iter().any(|p| *p == conf.name);
-        if of_network && !spec.container_id.is_empty() && !valid.contains(spec.container_id.as_str()) {
+        let container = spec.container_id.as_str();
+        if spec.node != context.node || container.is_empty() || valid.contains(container) {
+            continue;
+        }
+        let of_network = spec.profiles.iter().any(|p| *p == conf.name)
+            || conf.own_ipam() && holds_addresses(context, &conf.handle(container)).await?;
+        if of_network {
             stale.push((endpoint, Write::delete(entry.key, entry.revision)));
         }
     }
     Ok(stale)
+}
+
+/// Whether IPAM knows the handle.
+async fn holds_addresses(context: &Context, handle: &str) -> Result<bool, CniError> {
+    context.get(&Key::Handle(calico_ipam::handle_id(handle))).await.map(|found| found.is_some())
 }
 
 /// Removes an endpoint and its link.

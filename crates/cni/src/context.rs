@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calico_api::cluster_information::ClusterInformationSpec;
-use calico_api::{Entry, Key, Kind, Selection, decode};
+use calico_api::{Entry, Key, Kind, Selection, Write, decode};
 use calico_ipam::{Known, Machine, Operation, Response, Step};
 use calico_linux::sysctl::Sysctl;
 use calico_net::Mac;
@@ -17,7 +17,11 @@ use futures::future::{BoxFuture, try_join_all};
 use smol_str::SmolStr;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
+use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
+use crate::gate;
+use crate::kubernetes::{Api, PodFacts, read_pod};
+use crate::netconf::NetConf;
 use crate::turns::Turns;
 
 /// Verbs worked on at once. The kernel serialises most of an ADD; more would only wait in another place.
@@ -53,6 +57,13 @@ pub struct Context {
     pub live: Arc<dyn Live>,
     /// How long ADD waits for that if the configuration says nothing; `None`: not at all.
     pub patience: Option<Duration>,
+    /// How long the readiness gates of the configuration may stay closed.
+    pub gates: gate::Patience,
+    /// The Kubernetes API, where this node has a way to it.
+    pub kubernetes: Option<Arc<dyn Api>>,
+    /// Whether the datastore keeps endpoints as objects of their own. On the Kubernetes API they are pods: each has one
+    /// name, and whoever may read one pod may not list them.
+    pub lists_endpoints: bool,
     /// Kernel parameters.
     pub sysctl: Sysctl,
     /// What IPAM knew last: good enough for most assignments. Its lock also orders IPAM operations of this process, so
@@ -76,6 +87,9 @@ impl Context {
             interface_prefix: SmolStr::new(interface_prefix),
             live,
             patience: None,
+            gates: gate::Patience::default(),
+            kubernetes: None,
+            lists_endpoints: true,
             sysctl: Sysctl::default(),
             known: Mutex::default(),
             ipam_lock: None,
@@ -123,18 +137,46 @@ impl Context {
         Ok(Response::Read { entries, listings })
     }
 
-    async fn commit(&self, writes: &[calico_api::Write]) -> Result<Response, CniError> {
-        debug_assert_eq!(
-            self.store.atomicity(),
-            Atomicity::Atomic,
-            "a sequential store must say what it applied"
-        );
-        match self.store.commit(writes).await {
-            Ok(committed) => Ok(Response::Committed(committed.revisions)),
-            Err(CommitError::Conflict { index, key: _, current }) => {
-                Ok(Response::Conflict { index, current: current.map(|e| *e), applied: Vec::new() })
+    async fn commit(&self, writes: &[Write]) -> Result<Response, CniError> {
+        // A sequential store leaves the writes before a conflict: one by one, it is known which those are.
+        let portion = match self.store.atomicity() {
+            Atomicity::Atomic => writes.len().max(1),
+            Atomicity::Sequential => 1,
+        };
+        let mut revisions = Vec::with_capacity(writes.len());
+        for part in writes.chunks(portion) {
+            match self.store.commit(part).await {
+                Ok(committed) => revisions.extend(committed.revisions),
+                Err(CommitError::Conflict { index, key: _, current }) => {
+                    let index = revisions.len() + index;
+                    return Ok(Response::Conflict {
+                        index,
+                        current: current.map(|e| *e),
+                        applied: revisions,
+                    });
+                }
+                Err(error) => return Err(unavailable(&error)),
             }
-            Err(error) => Err(unavailable(&error)),
+        }
+        Ok(Response::Committed(revisions))
+    }
+
+    /// The Kubernetes API, or what to do so that there is a way to it.
+    pub fn kubernetes(&self) -> Result<&dyn Api, CniError> {
+        self.kubernetes.as_deref().ok_or_else(|| {
+            let details = "set kubernetes.kubeconfig in the network configuration; where the agent does the work, \
+                           KUBECONFIG in its environment, or run it as a pod";
+            CniError::new(Code::InvalidConfiguration, "no way to the Kubernetes API", details)
+        })
+    }
+
+    /// Reads the pod of an attachment, where the configuration has pods looked up.
+    pub async fn read_pod(&self, conf: &NetConf, identity: &Identity) -> Result<Option<PodFacts>, CniError> {
+        match &identity.pod {
+            Some(pod) if conf.reads_pods() => {
+                read_pod(self.kubernetes()?, &identity.namespace, pod).await.map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

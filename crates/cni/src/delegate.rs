@@ -1,6 +1,7 @@
 //! Another IPAM plugin, run as the specification says: found on CNI_PATH, same CNI variables, same configuration.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -12,16 +13,38 @@ use tokio::process::{Child, Command};
 
 use crate::arguments::Arguments;
 use crate::attach::{Addresses, default_routes};
+use crate::context::Context;
 use crate::error::{CniError, Code};
+use crate::host_local;
 use crate::netconf::NetConf;
 use crate::result::AddResult;
 
 /// How long a plugin may take: as long as our own IPAM (spec 5 §2.1), and less than the runtime's side waits for us.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Asks the configured plugin for addresses.
-pub async fn add(conf: &NetConf, arguments: &Arguments) -> Result<Addresses, CniError> {
-    let answer = run(conf, arguments, "ADD").await?;
+/// Asks the configured plugin for addresses: any, or for each of those that are `wanted`.
+pub async fn add(
+    context: &Context,
+    conf: &NetConf,
+    arguments: &Arguments,
+    wanted: &[IpAddr],
+) -> Result<Addresses, CniError> {
+    let input = host_local::for_add(context, conf, &context.node).await?;
+    if wanted.is_empty() {
+        return add_one(conf, arguments, &input).await;
+    }
+    let mut all = Addresses::default();
+    for address in wanted {
+        let args = format!("{};IP={address}", arguments.args);
+        let given = add_one(conf, &Arguments { args, ..arguments.clone() }, &input).await?;
+        all.addresses.extend(given.addresses);
+        (all.routes, all.dns) = (given.routes, given.dns);
+    }
+    Ok(all)
+}
+
+async fn add_one(conf: &NetConf, arguments: &Arguments, input: &Value) -> Result<Addresses, CniError> {
+    let answer = run_with(conf, arguments, "ADD", input, PATIENCE).await?;
     let answer: Value = serde_json::from_slice(&answer)
         .map_err(|e| CniError::generic(format!("cannot read the answer of {}", conf.ipam.plugin), e))?;
     let result = AddResult::from_json(&answer)
@@ -72,13 +95,14 @@ pub fn check_name(plugin: &str) -> Result<(), CniError> {
 }
 
 async fn run(conf: &NetConf, arguments: &Arguments, verb: &str) -> Result<Vec<u8>, CniError> {
-    run_within(conf, arguments, verb, PATIENCE).await
+    run_with(conf, arguments, verb, &host_local::for_others(conf), PATIENCE).await
 }
 
-async fn run_within(
+async fn run_with(
     conf: &NetConf,
     arguments: &Arguments,
     verb: &str,
+    input: &Value,
     patience: Duration,
 ) -> Result<Vec<u8>, CniError> {
     let plugin = &conf.ipam.plugin;
@@ -105,7 +129,7 @@ async fn run_within(
         .spawn()
         .map_err(failed)?;
     // Dropped when time is up, and killed by that: what it holds (a lock, a lease half made) is then free for the retry.
-    let conversation = tokio::time::timeout(patience, converse(child, conf.raw.to_string()));
+    let conversation = tokio::time::timeout(patience, converse(child, input.to_string()));
     let output = conversation.await.map_err(|_| {
         let details = format!("no answer to {verb} within {patience:?}; it was killed");
         CniError::new(Code::TryAgainLater, format!("{plugin} does not answer"), details)

@@ -134,7 +134,8 @@ pub fn turn(namespace: &str, pod: &str, container_id: &str) -> SmolStr {
     format_smolstr!("{namespace}/{workload}")
 }
 
-/// The endpoint of an attachment. What somebody else put into an existing one (labels, ports, annotations) stays.
+/// The endpoint of an attachment. What somebody else put into an existing one (labels, ports, annotations) stays; for a
+/// pod that is known, [`crate::pod::describe`] then says it all.
 pub fn endpoint(
     existing: Option<Resource<WorkloadEndpointSpec>>,
     identity: &Identity,

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "an IO crate: sockets, files, deadlines")]
 
 pub mod address;
+pub mod annotations;
 pub mod arguments;
 pub mod attach;
 pub mod client;
@@ -19,9 +20,13 @@ pub mod delegate;
 pub mod detach;
 pub mod endpoint;
 pub mod error;
+pub mod gate;
+pub mod host_local;
+pub mod kubernetes;
 pub mod netconf;
 pub mod node_name;
 pub mod plugin;
+pub mod pod;
 pub mod queue;
 pub mod request;
 pub mod result;

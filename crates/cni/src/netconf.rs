@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{CniError, Code};
+use crate::gate;
 use crate::version::SpecVersion;
 
 /// Where the agent listens unless the configuration says otherwise.
@@ -56,8 +57,24 @@ pub struct NetConf {
     pub etcd_ca_cert_file: String,
     /// The embedded store's file.
     pub datastore_path: String,
+    /// How to reach the Kubernetes API.
+    pub kubernetes: KubernetesConf,
+    /// The API group of Calico's resources: `crd.projectcalico.org/v1` (default) or `projectcalico.org/v3`.
+    pub calico_api_group: String,
+    /// Requests a second to the Kubernetes API.
+    pub qps: Option<f32>,
+    /// How many requests may come at once.
+    pub burst: Option<u32>,
     /// `debug`, `info`, `warning`, `error`.
     pub log_level: String,
+    /// A log file besides standard error.
+    pub log_file_path: String,
+    /// Megabytes after which the log file is set aside; 100.
+    pub log_file_max_size: Option<u64>,
+    /// Days that log files are kept; 30.
+    pub log_file_max_age: Option<u64>,
+    /// How many old log files are kept; 10.
+    pub log_file_max_count: Option<usize>,
     /// A unix socket: ask the agent there instead of working directly.
     pub agent_socket: String,
     /// Where DELs go that find no agent; the agent's own spool unless told otherwise.
@@ -79,6 +96,12 @@ pub struct NetConf {
     pub policy_setup_timeout_seconds: Option<i64>,
     /// Where the agent writes endpoint status files.
     pub endpoint_status_dir: Option<String>,
+    /// URLs that must answer before ADD does.
+    pub readiness_gates: Vec<String>,
+    /// `veth` (also if empty); `netkit` becomes one too.
+    pub device_type: String,
+    /// Another dataplane than the kernel's: there is none here.
+    pub dataplane_options: serde_json::Map<String, Value>,
     /// Runtime arguments of Mesos: labels for workloads that are no pods.
     pub args: Args,
     /// What the runtime adds.
@@ -113,12 +136,41 @@ pub struct IpamConf {
 }
 
 /// `policy`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyConf {
     /// Empty, or `k8s`.
     #[serde(rename = "type")]
     pub source: String,
+    /// The API server's URL.
+    pub k8s_api_root: String,
+    /// A token for it.
+    pub k8s_auth_token: String,
+    /// PEM file.
+    pub k8s_client_certificate: String,
+    /// PEM file.
+    pub k8s_client_key: String,
+    /// PEM file.
+    pub k8s_certificate_authority: String,
+}
+
+impl std::fmt::Debug for PolicyConf {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyConf").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// `kubernetes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KubernetesConf {
+    /// The API server's URL.
+    pub k8s_api_root: String,
+    /// A kubeconfig file.
+    pub kubeconfig: String,
+    /// This node's name in Kubernetes, if it is another.
+    pub node_name: String,
 }
 
 /// `container_settings`.
@@ -284,7 +336,32 @@ impl NetConf {
         ) {
             return invalid("log_level", &self.log_level, "it must be debug, info, warning or error");
         }
-        Ok(())
+        if !matches!(self.calico_api_group.as_str(), "" | "crd.projectcalico.org/v1" | "projectcalico.org/v3")
+        {
+            let right = "it must be crd.projectcalico.org/v1 or projectcalico.org/v3";
+            return invalid("calico_api_group", &self.calico_api_group, right);
+        }
+        if let Some(url) = self.readiness_gates.iter().find(|url| gate::Url::parse(url).is_none()) {
+            return invalid("readiness_gates", url, "it must be http://HOST[:PORT][/PATH]");
+        }
+        if !matches!(self.device_type.as_str(), "" | "veth" | "netkit") {
+            return invalid("device_type", &self.device_type, "it must be veth or netkit");
+        }
+        match self.dataplane_options.get("type").and_then(Value::as_str) {
+            None | Some("") => Ok(()),
+            Some(other) => {
+                invalid("dataplane_options.type", &other, "there is no other dataplane; leave it out")
+            }
+        }
+    }
+
+    /// A member as text, by its name or by the names that lead to it (`kubernetes.kubeconfig`).
+    pub fn text(&self, path: &str) -> Option<String> {
+        match path.split('.').try_fold(&self.raw, |value, name| value.get(name))? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// Whether a family is wanted: IPv4 unless told otherwise, IPv6 only if told so (spec 5 §2.1).
@@ -308,6 +385,22 @@ impl NetConf {
     /// The spool's directory.
     pub fn spool(&self) -> &Path {
         Path::new(self.spool_dir.as_deref().unwrap_or(crate::spool::SPOOL))
+    }
+
+    /// What is set and has no effect here, for a log: each by its name.
+    pub fn without_effect(&self) -> Vec<String> {
+        let of_windows = |name: &&String| {
+            matches!(name.as_str(), "mode" | "vxlan_mac_prefix" | "vxlan_vni") || name.starts_with("windows_")
+        };
+        let members = self.raw.as_object().into_iter().flat_map(|members| members.keys());
+        let windows = members.filter(of_windows).map(|name| format!("{name} is for Windows"));
+        let netkit = (self.device_type == "netkit").then(|| "device_type netkit: a veth is made".to_owned());
+        netkit.into_iter().chain(windows).collect()
+    }
+
+    /// Whether pods are looked up in the Kubernetes API.
+    pub fn reads_pods(&self) -> bool {
+        self.policy.source == "k8s"
     }
 
     /// Queues of the veth.

@@ -139,8 +139,8 @@ fn direct(
     netns: Option<OwnedFd>,
 ) -> Result<Option<Value>, CniError> {
     let node = read_node_name(conf)?;
-    let raw = |field: &str| conf.raw.get(field).and_then(Value::as_str).map(str::to_owned);
-    let settings = Settings::from_netconf(&raw).or(Settings::from_environment(&|name| lookup(name)));
+    let settings = Settings::from_netconf(&|field| conf.text(field))
+        .or(Settings::from_environment(&|name| lookup(name)));
     let config = settings
         .resolve()
         .map_err(|e| CniError::new(Code::InvalidConfiguration, "invalid datastore configuration", e))?;

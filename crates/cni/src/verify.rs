@@ -11,6 +11,7 @@ use calico_linux::rtnl::Rtnl;
 use calico_linux::veth::{GATEWAY_V4, GATEWAY_V6};
 use calico_net::{Cidr, Family, IfName};
 
+use crate::annotations::{Addresses, Wishes};
 use crate::arguments::Arguments;
 use crate::attach::{addresses_of, default_routes, find_endpoint};
 use crate::context::Context;
@@ -57,7 +58,12 @@ pub async fn check(
     if !conf.own_ipam() {
         return delegate::check(conf, arguments).await;
     }
-    if address::holds(context, &endpoint.spec, &addresses).await? {
+    let pod = context.read_pod(conf, &identity).await?;
+    let wishes = pod.map(|facts| Wishes::parse(&facts, conf)).transpose()?.unwrap_or_default();
+    if matches!(wishes.addresses, Addresses::Verbatim(_)) {
+        return Ok(());
+    }
+    if address::holds(context, conf, &endpoint.spec, &addresses).await? {
         return Ok(());
     }
     Err(damaged(format!("IPAM has not assigned its addresses to {}", conf.handle(&identity.container_id))))

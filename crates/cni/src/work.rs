@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::arguments::{Arguments, Verb};
 use crate::context::Context;
 use crate::endpoint::Identity;
-use crate::error::{CniError, Code};
+use crate::error::CniError;
 use crate::netconf::NetConf;
 use crate::request::{Plugin, Request};
 use crate::server::Work;
@@ -21,7 +21,6 @@ pub async fn perform(
 ) -> Result<Option<Value>, CniError> {
     let Request { protocol: _, plugin, arguments, netconf } = request;
     let (conf, version) = NetConf::from_value(netconf)?;
-    check_policy(&conf)?;
     let _permit = match (plugin, arguments.verb) {
         // It takes its own, and gives it back before it waits for policy.
         (Plugin::Network, Verb::Add) => None,
@@ -56,21 +55,12 @@ pub async fn perform(
 
 /// Refuses a DEL that no agent can ever do. What waits in the spool must be possible.
 pub fn check_del(plugin: Plugin, conf: &NetConf, arguments: &Arguments) -> Result<(), CniError> {
-    check_policy(conf)?;
     if plugin == Plugin::Ipam {
         return Ok(());
     }
     // The node's name is the agent's affair; any does for the rest.
     Identity::new("node", arguments).check()?;
     delegate::check_name(&conf.ipam.plugin)
-}
-
-fn check_policy(conf: &NetConf) -> Result<(), CniError> {
-    if conf.policy.source != "k8s" {
-        return Ok(());
-    }
-    let details = "policy.type is \"k8s\"; this build reads no pods: leave it out";
-    Err(CniError::new(Code::UnsupportedField, "unsupported field", details))
 }
 
 #[async_trait::async_trait]

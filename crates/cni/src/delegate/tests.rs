@@ -31,7 +31,9 @@ async fn a_plugin_that_never_answers_is_given_up() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (conf, arguments) = plugin(dir.path(), "exec tail -f /dev/null");
     let begun = std::time::Instant::now();
-    let error = run_within(&conf, &arguments, "DEL", Duration::from_millis(50)).await.expect_err("no answer");
+    let error = run_with(&conf, &arguments, "DEL", &conf.raw, Duration::from_millis(50))
+        .await
+        .expect_err("no answer");
     assert_eq!(error.code, Code::TryAgainLater.number(), "{error}");
     assert!(error.msg.contains("scripted") && error.details.contains("DEL"), "{error}");
     assert!(begun.elapsed() < PATIENCE);
@@ -43,7 +45,7 @@ async fn dns_comes_with_the_addresses() {
     let answer =
         r#"{"ips": [{"address": "10.1.0.2/24"}], "dns": {"nameservers": ["10.1.0.1"], "search": ["x"]}}"#;
     let (conf, arguments) = plugin(dir.path(), &format!("cat > /dev/null; echo '{answer}'"));
-    let given = add(&conf, &arguments).await.expect("answered");
+    let given = add_one(&conf, &arguments, &conf.raw).await.expect("answered");
     let dns = given.dns.expect("DNS");
     assert_eq!((dns.servers, dns.searches), (vec!["10.1.0.1".to_owned()], vec!["x".to_owned()]));
 }

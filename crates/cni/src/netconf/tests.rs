@@ -21,6 +21,10 @@ fn wrong_fields_are_named() {
         ),
         (r#"{"name":"n","policy":{"type":"mesos"}}"#, 7, "policy.type is \"mesos\""),
         (r#"{"name":"n","log_level":"loud"}"#, 7, "log_level is \"loud\""),
+        (r#"{"name":"n","calico_api_group":"v3"}"#, 7, "calico_api_group is \"v3\""),
+        (r#"{"name":"n","readiness_gates":["tcp://x"]}"#, 7, "readiness_gates is \"tcp://x\""),
+        (r#"{"name":"n","device_type":"macvlan"}"#, 7, "device_type is \"macvlan\""),
+        (r#"{"name":"n","dataplane_options":{"type":"grpc"}}"#, 7, "dataplane_options.type is \"grpc\""),
     ] {
         let error = NetConf::parse(text.as_bytes()).expect_err(text);
         assert_eq!(error.code, code, "{text}: {error}");
@@ -35,4 +39,32 @@ fn defaults_are_calicos() {
     assert!(conf.assign(calico_net::Family::V4) && !conf.assign(calico_net::Family::V6));
     assert!(!conf.has_credentials());
     assert_eq!(conf.handle("abc\rdef"), "net.abc");
+}
+
+#[test]
+fn what_has_no_effect_is_said_by_name() {
+    let text = br#"{"name":"n","mode":"vxlan","windows_use_single_network":true,"device_type":"netkit"}"#;
+    let (conf, _) = NetConf::parse(text).expect("valid");
+    let expected = [
+        "device_type netkit: a veth is made",
+        "mode is for Windows",
+        "windows_use_single_network is for Windows",
+    ];
+    assert_eq!(conf.without_effect(), expected);
+}
+
+#[test]
+fn members_are_found_by_the_names_that_lead_to_them() {
+    let text = br#"{"name":"n","kubernetes":{"kubeconfig":"/k"},"burst":5,"policy":{}}"#;
+    let (conf, _) = NetConf::parse(text).expect("valid");
+    for (path, expected) in [
+        ("name", Some("n")),
+        ("kubernetes.kubeconfig", Some("/k")),
+        ("burst", Some("5")),
+        ("policy", None),
+        ("policy.k8s_api_root", None),
+        ("name.of", None),
+    ] {
+        assert_eq!(conf.text(path).as_deref(), expected, "{path}");
+    }
 }

@@ -92,7 +92,7 @@ fn a_del_that_can_never_be_done_is_not_spooled() {
     let del = [("CNI_COMMAND", "DEL"), ADD[1], ADD[2]];
     let dashed = [del[0], ADD[1], ADD[2], ("CNI_ARGS", "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=-x")];
     for (pairs, members, code) in [
-        (&del[..], json!({"policy": {"type": "k8s"}}), 2),
+        (&del[..], json!({"device_type": "macvlan"}), 7),
         (&del[..], json!({"ipam": {"type": "a/b"}}), 7),
         (&dashed[..], json!({}), 4),
     ] {

@@ -16,10 +16,10 @@ fn wrong_input_is_named_and_leaves_nothing() {
         let cases = [
             (
                 "",
-                conf_with(json!({"policy": {"type": "k8s"}})),
-                2,
-                "unsupported field",
-                "policy.type is \"k8s\"; this build reads no pods: leave it out",
+                conf_with(json!({"dataplane_options": {"type": "grpc"}})),
+                7,
+                "invalid network configuration",
+                "dataplane_options.type is \"grpc\"; there is no other dataplane; leave it out",
             ),
             (
                 "",
@@ -89,7 +89,7 @@ fn wrong_input_is_named_and_leaves_nothing() {
                 conf(),
                 999,
                 "cannot assign the address asked for",
-                "The provided IP address is not in a configured pool",
+                "192.0.2.1: The provided IP address is not in a configured pool",
             ),
             (
                 "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=-x",

@@ -12,5 +12,6 @@ mod bad;
 mod check;
 mod del;
 mod gc;
+mod pods;
 mod record;
 mod world;

@@ -1,11 +1,11 @@
 //! The world of these tests: a host that is a network namespace of its own, a datastore in a temporary directory, and
 //! containers that are namespaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use calico_api::node::NodeSpec;
@@ -17,6 +17,7 @@ use calico_api::{
 use calico_cni::arguments::{Arguments, Verb};
 use calico_cni::context::{Context, Expected, Live};
 use calico_cni::error::CniError;
+use calico_cni::kubernetes::{Api, ApiError};
 use calico_cni::request::{PROTOCOL, Plugin, Request};
 use calico_cni::work;
 use calico_ipam::block::Slot;
@@ -36,6 +37,7 @@ pub const NETWORK: &str = "k8s-pod-network";
 
 pub struct World {
     pub context: Arc<Context>,
+    pub kubernetes: Arc<Kubernetes>,
     pub store: Arc<dyn Store>,
     pub dir: tempfile::TempDir,
 }
@@ -64,6 +66,48 @@ pub fn ip(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The Kubernetes API as a table of paths: the objects are written as the API server writes them.
+#[derive(Default)]
+pub struct Kubernetes(Mutex<HashMap<String, Value>>);
+
+impl Kubernetes {
+    pub fn put(&self, path: &str, object: Value) {
+        self.0.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    /// Pod `ns1/<name>` with these annotations, in a namespace with those.
+    pub fn put_pod(&self, name: &str, annotations: Value, of_namespace: Value) {
+        self.put(
+            &format!("/api/v1/namespaces/ns1/pods/{name}"),
+            json!({
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "ns1", "labels": {"app": name}, "annotations": annotations},
+                "spec": {
+                    "nodeName": NODE,
+                    "serviceAccountName": "robot",
+                    "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 80, "protocol": "TCP"}]}],
+                },
+            }),
+        );
+        let labels = json!({"kubernetes.io/metadata.name": "ns1", "team": "x"});
+        self.put(
+            "/api/v1/namespaces/ns1",
+            json!({"metadata": {"labels": labels, "annotations": of_namespace}}),
+        );
+    }
+}
+
+#[async_trait::async_trait]
+impl Api for Kubernetes {
+    async fn get(&self, path: &str) -> Result<Option<Value>, ApiError> {
+        Ok(self.0.lock().unwrap().get(path).cloned())
+    }
+
+    async fn create(&self, path: &str, _: Value) -> Result<Value, ApiError> {
+        panic!("no attachment creates {path}")
+    }
+}
+
 /// Nobody waits for policy here.
 struct Never;
 
@@ -77,8 +121,12 @@ impl World {
     async fn start() -> World {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path().join("calico.db")).unwrap());
-        let context = Arc::new(Context::new(store.clone(), NODE, "cali", Arc::new(Never)));
-        let world = World { context, store, dir };
+        let kubernetes = Arc::new(Kubernetes::default());
+        let context = Arc::new(Context {
+            kubernetes: Some(kubernetes.clone()),
+            ..Context::new(store.clone(), NODE, "cali", Arc::new(Never))
+        });
+        let world = World { context, kubernetes, store, dir };
         world.put(Resource::new("", NODE, NodeSpec::default())).await;
         world.set_ready(true).await;
         world.add_pool("pool4", "10.65.0.0/24").await;

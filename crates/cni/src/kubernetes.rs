@@ -1,0 +1,191 @@
+//! What the Kubernetes API says of a pod, its namespace and its node: the few fields that an attachment needs, whatever
+//! the datastore is.
+
+use std::collections::BTreeMap;
+
+use calico_api::Labels;
+use calico_net::Cidr;
+use serde::Deserialize;
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use crate::error::{CniError, Code};
+
+/// The Kubernetes API, as far as CNI asks it.
+#[async_trait::async_trait]
+pub trait Api: Send + Sync {
+    /// Reads the object at a path such as `/api/v1/namespaces/shop`; `None` if there is none.
+    async fn get(&self, path: &str) -> Result<Option<Value>, ApiError>;
+
+    /// Posts an object to a path; what the API made of it.
+    async fn create(&self, path: &str, object: Value) -> Result<Value, ApiError>;
+}
+
+/// The API did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// It answered, and refuses: the same request would fail again.
+    #[error("the Kubernetes API answers {status}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// It cannot be reached, or is not ready.
+    #[error("the Kubernetes API: {0}")]
+    Unavailable(String),
+}
+
+impl From<ApiError> for CniError {
+    fn from(error: ApiError) -> CniError {
+        match error {
+            ApiError::Unavailable(why) => {
+                CniError::new(Code::TryAgainLater, "the Kubernetes API does not answer", why)
+            }
+            refused @ ApiError::Refused { .. } => CniError::generic("the Kubernetes API refuses", refused),
+        }
+    }
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Labels and annotations.
+    pub metadata: Metadata,
+    /// What it is to be.
+    pub spec: PodSpec,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// Labels and annotations.
+    pub metadata: Metadata,
+}
+
+/// Metadata of either.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// What selectors match.
+    pub labels: Labels,
+    /// Among them those that Calico reads.
+    pub annotations: BTreeMap<SmolStr, SmolStr>,
+    /// What the name was made from, for pods of a controller.
+    #[serde(rename = "generateName")]
+    pub generate_name: SmolStr,
+}
+
+/// `spec` of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Who it runs as.
+    pub service_account_name: SmolStr,
+    /// Its containers.
+    pub containers: Vec<Container>,
+    /// Those that run before.
+    pub init_containers: Vec<Container>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// Its ports.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// Its name, which policy may use.
+    pub name: SmolStr,
+    /// TCP (also if empty), UDP or SCTP.
+    pub protocol: SmolStr,
+    /// The port.
+    pub container_port: u16,
+    /// The node's port that leads to it.
+    pub host_port: u16,
+    /// The node's address that leads to it.
+    #[serde(rename = "hostIP")]
+    pub host_ip: SmolStr,
+}
+
+/// A pod and its namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// The pod.
+    pub pod: Pod,
+    /// Its namespace.
+    pub namespace: Namespace,
+}
+
+/// Reads a pod and its namespace at once.
+pub async fn read_pod(api: &dyn Api, namespace: &str, name: &str) -> Result<PodFacts, CniError> {
+    let of_namespace = format!("/api/v1/namespaces/{namespace}");
+    let of_pod = format!("{of_namespace}/pods/{name}");
+    let (pod, namespace) = futures::try_join!(api.get(&of_pod), api.get(&of_namespace))?;
+    Ok(PodFacts { pod: decode(pod, &of_pod)?, namespace: decode(namespace, &of_namespace)? })
+}
+
+/// Reads a namespace.
+pub async fn read_namespace(api: &dyn Api, name: &str) -> Result<Namespace, CniError> {
+    let path = format!("/api/v1/namespaces/{name}");
+    decode(api.get(&path).await?, &path)
+}
+
+/// Reads the prefixes that the cluster gave a node for its pods.
+pub async fn read_pod_cidrs(api: &dyn Api, node: &str) -> Result<Vec<Cidr>, CniError> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Spec {
+        #[serde(rename = "podCIDR")]
+        pod_cidr: String,
+        #[serde(rename = "podCIDRs")]
+        pod_cidrs: Vec<String>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Node {
+        spec: Spec,
+    }
+    let path = format!("/api/v1/nodes/{node}");
+    let Spec { pod_cidr, mut pod_cidrs } = decode::<Node>(api.get(&path).await?, &path)?.spec;
+    // The older field repeats the first of the newer one.
+    if pod_cidrs.is_empty() && !pod_cidr.is_empty() {
+        pod_cidrs.push(pod_cidr);
+    }
+    let parsed = pod_cidrs.iter().map(|text| {
+        let bad = |e| CniError::generic("cannot read the node's pod CIDRs", format!("{path}: {text:?}: {e}"));
+        text.parse::<Cidr>().map_err(bad)
+    });
+    parsed.collect()
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(object: Option<Value>, path: &str) -> Result<T, CniError> {
+    let absent = || CniError::generic("not in the Kubernetes API", format!("there is no {path}"));
+    let object = object.ok_or_else(absent)?;
+    T::deserialize(without_nulls(object))
+        .map_err(|e| CniError::generic("cannot read an object of the Kubernetes API", format!("{path}: {e}")))
+}
+
+/// A member that is `null` is one that is not there.
+fn without_nulls(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(members) => {
+            members.retain(|_, v| !v.is_null());
+            members.values_mut().for_each(|v| *v = without_nulls(v.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| *v = without_nulls(v.take())),
+        _ => {}
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests;
