@@ -185,7 +185,7 @@ pub fn default_routes() -> Vec<Cidr> {
 
 /// The endpoint of the workload, whatever interface it was made for (one interface per pod, spec 5 §1.6).
 pub async fn find_endpoint(context: &Context, identity: &Identity) -> Result<Option<Stored>, CniError> {
-    let entries = if context.lists_endpoints {
+    let entries = if context.keeps_endpoints {
         let selection = Selection::Resources {
             kind: Kind::WorkloadEndpoint,
             namespace: Some(identity.namespace.clone()),
@@ -459,7 +459,8 @@ async fn wait_live(
     let Some(patience) = patience(configured.or(context.patience), spent) else { return };
     let workload = SmolStr::from(format!("{}/{}", identity.namespace, identity.workload()));
     let endpoint = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
-    let expected = Expected { endpoint, mac: Some(attached.mac), addresses: given.addresses.clone() };
+    let mac = context.keeps_endpoints.then_some(attached.mac);
+    let expected = Expected { endpoint, mac, addresses: given.addresses.clone() };
     if !context.live.wait_live(expected, patience).await {
         tracing::warn!(endpoint = %identity.name(), ?patience, "policy is not in force yet; the container starts anyway");
     }

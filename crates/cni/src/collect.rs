@@ -59,7 +59,7 @@ async fn stale_endpoints(
     conf: &NetConf,
     valid: &BTreeSet<&str>,
 ) -> Result<Vec<(Resource<WorkloadEndpointSpec>, Write)>, CniError> {
-    if !context.lists_endpoints {
+    if !context.keeps_endpoints {
         return Ok(Vec::new());
     }
     let listing =

@@ -62,8 +62,8 @@ pub struct Context {
     /// The Kubernetes API, where this node has a way to it.
     pub kubernetes: Option<Arc<dyn Api>>,
     /// Whether the datastore keeps endpoints as objects of their own. On the Kubernetes API they are pods: each has one
-    /// name, and whoever may read one pod may not list them.
-    pub lists_endpoints: bool,
+    /// name, whoever may read one pod may not list them, and none knows its MAC.
+    pub keeps_endpoints: bool,
     /// Kernel parameters.
     pub sysctl: Sysctl,
     /// What IPAM knew last: good enough for most assignments. Its lock also orders IPAM operations of this process, so
@@ -89,7 +89,7 @@ impl Context {
             patience: None,
             gates: gate::Patience::default(),
             kubernetes: None,
-            lists_endpoints: true,
+            keeps_endpoints: true,
             sysctl: Sysctl::default(),
             known: Mutex::default(),
             ipam_lock: None,
