@@ -93,7 +93,7 @@ cross: setup ## An arm64 Linux binary, and calicoctl's library for macOS
 	@file -b $(TARGETDIR)/$(CROSS_TARGET)/release/calico
 
 VERSION := $(shell sed -nE '/^\[workspace.package\]/,/^\[/ s/^version = "(.*)"/\1/p' Cargo.toml)
-# The one place where the image's name is chosen: `make image IMAGE=registry.example/calico:1 manifests`.
+# The name that the manifests say; another is for `make image` and `make -C install install` alike.
 IMAGE   ?= localhost/calico:$(VERSION)
 CROSSED := $(wildcard $(TARGETDIR)/$(CROSS_TARGET)/release/calico)
 
@@ -104,9 +104,9 @@ image: build ## The container image (also for arm64 where `make cross` has built
 image-load: ## Load the image into this machine's containerd, or with TO=kind or TO=minikube into their nodes
 	@deploy/image/load $(TARGETDIR)/image $(or $(TO),containerd)
 
-manifests: ## Write deploy/*.yaml and deploy/crds again (IMAGE: the image that they name)
+manifests: ## Write deploy/*.yaml and deploy/crds again from their tables
 	cargo xtask crds
-	cargo xtask manifests $(if $(filter-out localhost/calico:$(VERSION),$(IMAGE)),--image $(IMAGE))
+	cargo xtask manifests
 
 fuzz: ## Every decoder under libFuzzer for FUZZ_SECONDS (600) each, two at a time; needs rustup
 	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal

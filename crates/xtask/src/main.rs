@@ -1,4 +1,5 @@
-//! Development tasks: `cargo xtask tidy` checks what the compiler cannot, `cargo xtask docs` writes generated pages.
+//! Development tasks: `cargo xtask tidy` checks what the compiler cannot; `docs`, `crds` and `manifests` write what is
+//! generated and kept in the tree.
 
 #![allow(
     clippy::print_stdout,
@@ -10,47 +11,37 @@
 mod crds;
 mod docs;
 mod generated;
+mod manifests;
 mod tidy;
 mod yaml;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: cargo xtask tidy|docs|crds|manifests";
+
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => match tidy::check() {
-            Ok(problems) if problems.is_empty() => {
-                println!("tidy: ok");
-                ExitCode::SUCCESS
-            }
-            Ok(problems) => {
-                for problem in &problems {
-                    eprintln!("tidy: {problem}");
-                }
-                ExitCode::FAILURE
-            }
-            Err(error) => {
-                eprintln!("tidy: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-        Some("crds") => match crds::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("crds: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-        Some("docs") => match docs::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("docs: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let done = match task.as_str() {
+        "tidy" => tidy::check().and_then(|problems| {
+            anyhow::ensure!(problems.is_empty(), "{}", problems.join("\ntidy: "));
+            println!("tidy: ok");
+            Ok(())
+        }),
+        "docs" => docs::write(&root),
+        "crds" => crds::write(&root),
+        "manifests" => manifests::write(&root),
         _ => {
-            eprintln!("usage: cargo xtask tidy|docs|crds");
-            ExitCode::from(2)
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{task}: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
