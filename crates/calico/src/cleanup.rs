@@ -1,6 +1,12 @@
 //! `calico node cleanup`: takes everything of ours off a node that leaves, and says what it took.
+//!
+//! With `--host-root DIR`, the node's root directory as a pod has it mounted beside /var/run/calico, also the files that
+//! an installation in a cluster put there.
 
-use std::path::Path;
+mod files;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -11,9 +17,19 @@ use calico_node::bird::retirement::{Retired, retire};
 
 use crate::agent::{LOCK, read_local_settings};
 
-/// Cleans up; fails if anything of ours is left.
-pub fn main() -> ExitCode {
-    match run() {
+/// Cleans up; fails if anything of ours is left. `arguments` follow the word `cleanup`.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let root = match arguments {
+        [] => None,
+        [option, root] if option == OsStr::new("--host-root") && Path::new(root).is_dir() => {
+            Some(PathBuf::from(root))
+        }
+        _ => {
+            eprintln!("calico node cleanup: it takes --host-root DIR, the node's root directory, or nothing");
+            return ExitCode::from(2);
+        }
+    };
+    match run(root.as_deref()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -23,7 +39,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool> {
+fn run(host_root: Option<&Path>) -> Result<bool> {
     // Whoever runs would put everything back.
     let _lock = AgentLock::take(Path::new(LOCK)).context("nothing is removed")?;
     let local = read_local_settings()?;
@@ -51,5 +67,17 @@ fn run() -> Result<bool> {
         }
         Err(error) => eprintln!("stays: {error:#}"),
     }
-    Ok(outcome.problems.is_empty() && bird.is_ok())
+    let mut clean = outcome.problems.is_empty() && bird.is_ok();
+    // Last: while something is left in the kernel, who looks for the reason needs the files.
+    if let (Some(root), true) = (host_root, clean) {
+        let outcome = files::remove(root);
+        for path in &outcome.removed {
+            println!("removed {path}");
+        }
+        for problem in &outcome.problems {
+            eprintln!("stays: {problem}");
+        }
+        clean = outcome.problems.is_empty();
+    }
+    Ok(clean)
 }

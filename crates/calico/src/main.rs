@@ -34,8 +34,9 @@ calico: Project Calico for Linux, one binary in several roles
 usage: calico COMMAND
 
   node       run the agent of this node: policy, routes, BGP, CNI server
-  node cleanup
-             remove everything of ours from this node's kernel; the agent must not run
+  node cleanup [--host-root DIR]
+             remove everything of ours from this node's kernel; the agent must not run. With the node's root directory,
+             also the files that an installation in a cluster put there
   health     ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
   ctl        read and change resources (also as `calicoctl`)
   lab        nodes in network namespaces on this machine
@@ -66,7 +67,7 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
             };
             match arguments.get(2).and_then(|a| a.to_str()) {
                 None if arguments.len() == 2 => agent::main(log),
-                Some("cleanup") if arguments.len() == 3 => cleanup::main(),
+                Some("cleanup") => cleanup::main(&arguments[3..]),
                 _ => {
                     eprintln!("calico node: it takes no argument but `cleanup`\n\n{HELP}");
                     ExitCode::from(2)

@@ -1,0 +1,186 @@
+//! Takes off a node what the installation in a cluster put there: what the installer recorded, and our own directories.
+//!
+//! Only for a node that a DaemonSet made one of ours. A host's own installation belongs to who made it, and its
+//! datastore may be in one of these directories.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The installer's record of the files that were not there before it, one path of the node per line.
+const RECORD: &str = "opt/cni/bin/.calico-installed";
+
+/// Where the installer puts files: nothing else in a record is believed.
+const INSTALLED: [&str; 2] = ["/opt/cni/bin", "/etc/cni/net.d"];
+
+/// Our own directories.
+const OURS: [&str; 3] = ["var/lib/calico", "run/calico", "var/log/calico"];
+
+/// A directory that the DaemonSet had kubelet make; others may use it.
+const SHARED: &str = "run/nodeagent";
+
+/// The datastore of one host: never removed, whoever asks.
+const DATASTORE: &str = "datastore.db";
+
+/// What was done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Paths of the node that are gone.
+    pub removed: Vec<String>,
+    /// What is still there, and why.
+    pub problems: Vec<String>,
+}
+
+/// Removes the files of a node whose root directory is at `root`.
+pub fn remove(root: &Path) -> Outcome {
+    let mut outcome = Outcome::default();
+    if root.join("var/lib/calico").join(DATASTORE).exists() {
+        let why = format!(
+            "/var/lib/calico/{DATASTORE}: it is this host's own datastore, so its files are left alone"
+        );
+        outcome.problems.push(why);
+        return outcome;
+    }
+    let record = root.join(RECORD);
+    match fs::read_to_string(&record) {
+        Ok(text) => {
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                match installed(root, line) {
+                    Some(path) => outcome.note(line, remove_any(&path)),
+                    None => outcome
+                        .problems
+                        .push(format!("{line}: recorded, but the installer puts nothing there")),
+                }
+            }
+            if outcome.problems.is_empty() {
+                outcome.note(&format!("/{RECORD}"), remove_any(&record));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => outcome.problems.push(format!("/{RECORD}: {error}")),
+    }
+    for directory in OURS {
+        outcome.note(&format!("/{directory}"), remove_any(&root.join(directory)));
+    }
+    // In use by somebody else where it is not empty.
+    match fs::remove_dir(root.join(SHARED)) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+        result => outcome.note(&format!("/{SHARED}"), result),
+    }
+    outcome
+}
+
+impl Outcome {
+    fn note(&mut self, what: &str, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.removed.push(what.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.problems.push(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// The path of a recorded file: a name directly in a directory of the installer's.
+fn installed(root: &Path, line: &str) -> Option<PathBuf> {
+    let (directory, name) = line.rsplit_once('/')?;
+    let plain = !name.is_empty() && name != "." && name != "..";
+    (plain && INSTALLED.contains(&directory)).then(|| root.join(&directory[1..]).join(name))
+}
+
+/// A file, a link itself, or a directory with all that is in it.
+fn remove_any(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node with these files, each holding its name.
+    fn node(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        root
+    }
+
+    fn left(root: &Path, found: &mut Vec<String>, at: &str) {
+        let mut names: Vec<_> = fs::read_dir(root.join(at))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        for name in names {
+            let path = if at.is_empty() { name } else { format!("{at}/{name}") };
+            if root.join(&path).is_dir() { left(root, found, &path) } else { found.push(path) }
+        }
+    }
+
+    fn check(files: &[&str], record: Option<&str>, expected: &[&str], problems: usize) {
+        let root = node(files);
+        if let Some(record) = record {
+            fs::write(root.path().join(RECORD), record).unwrap();
+        }
+        let outcome = remove(root.path());
+        let mut found = Vec::new();
+        left(root.path(), &mut found, "");
+        assert_eq!(found, expected, "{outcome:?}");
+        assert_eq!(outcome.problems.len(), problems, "{outcome:?}");
+    }
+
+    #[test]
+    fn only_what_was_installed_goes() {
+        let others = ["etc/cni/net.d/99-loopback.conf", "opt/cni/bin/bridge", "var/lib/other/file"];
+        let ours = [
+            "opt/cni/bin/calico",
+            "etc/cni/net.d/10-calico.conflist",
+            "var/lib/calico/nodename",
+            "run/calico/bird.ctl",
+        ];
+        let all: Vec<&str> = others.into_iter().chain(ours).collect();
+        check(
+            &all,
+            Some("/opt/cni/bin/calico\n/etc/cni/net.d/10-calico.conflist\n/opt/cni/bin/gone\n"),
+            &others,
+            0,
+        );
+        // Without a record the plugins may be anybody's.
+        check(&all, None, &["etc/cni/net.d/10-calico.conflist", others[0], others[1], ours[0], others[2]], 0);
+    }
+
+    #[test]
+    fn a_record_reaches_nowhere_else() {
+        for line in
+            ["/etc/passwd", "/opt/cni/bin/../../../etc/passwd", "/opt/cni/bin/..", "/opt/cni/bin/", "passwd"]
+        {
+            check(
+                &["etc/passwd", "opt/cni/bin/x"],
+                Some(line),
+                &["etc/passwd", "opt/cni/bin/.calico-installed", "opt/cni/bin/x"],
+                1,
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_with_its_own_datastore_keeps_everything() {
+        let files = ["opt/cni/bin/calico", "var/lib/calico/datastore.db"];
+        check(&files, Some("/opt/cni/bin/calico"), &["opt/cni/bin/.calico-installed", files[0], files[1]], 1);
+    }
+
+    #[test]
+    fn a_shared_directory_stays_while_it_is_used() {
+        check(
+            &["run/nodeagent/socket", "opt/cni/bin/x"],
+            None,
+            &["opt/cni/bin/x", "run/nodeagent/socket"],
+            0,
+        );
+        let root = node(&["opt/cni/bin/x"]);
+        fs::create_dir_all(root.path().join(SHARED)).unwrap();
+        assert_eq!(remove(root.path()).removed, ["/run/nodeagent"]);
+    }
+}
