@@ -1,0 +1,49 @@
+# What the three scripts share; they source it.
+set -euo pipefail
+KUBECTL=${KUBECTL:-kubectl} WAIT=${WAIT:-5m}
+NAMESPACE=kube-system
+# A kubeconfig that was not named is kubectl's own affair.
+[ -n "${KUBECONFIG:-}" ] || unset KUBECONFIG
+
+say() { printf '%s %s\n' "$(date +%T)" "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+# Words of KUBECTL may be options.
+# shellcheck disable=SC2086
+k() { $KUBECTL "$@"; }
+
+reach_cluster() {
+  local problem
+  command -v "${KUBECTL%% *}" >/dev/null || die "${KUBECTL%% *} is not installed; give another with KUBECTL=…"
+  problem=$(k get --raw /readyz 2>&1 >/dev/null) || die "the cluster does not answer: $problem
+Which cluster is asked is said by KUBECONFIG, or by the current context of kubectl."
+}
+
+# manifest: the manifest with the image that was asked for.
+manifest() {
+  [ -f "$MANIFEST" ] || die "MANIFEST=$MANIFEST is not there"
+  if [ -n "${IMAGE:-}" ]; then sed -E "s|^( *image: ).*|\1$IMAGE|" "$MANIFEST"; else cat "$MANIFEST"; fi
+}
+
+# await KIND NAME NAMESPACE: follows a rollout to its end; where there is none, says what hinders the pods.
+await() {
+  k rollout status "$1/$2" -n "$3" --timeout "$WAIT" && return 0
+  say "$1 $2 is not ready after $WAIT. Its pods:"
+  explain "$2" "$3"
+  return 1
+}
+
+# explain NAME NAMESPACE: for every pod of a workload that is not ready, where it is, what it waits for, its last words.
+explain() {
+  local pods pod node why
+  pods=$(k get pods -n "$2" -o go-template='{{range .items}}{{$pod := .}}{{range .status.conditions}}{{if and (eq .type "Ready") (ne .status "True")}}{{$pod.metadata.name}} {{or $pod.spec.nodeName "-"}}{{"\n"}}{{end}}{{end}}{{if not .status.conditions}}{{.metadata.name}} -{{"\n"}}{{end}}{{end}}' | grep -E "^$1-" || true)
+  [ -n "$pods" ] || { echo "  there are none: see kubectl describe -n $2 for $1"; return; }
+  while read -r pod node; do
+    echo "  $pod on $node"
+    k get pod "$pod" -n "$2" -o go-template='{{range .status.initContainerStatuses}}{{if .state.waiting}}    {{.name}}: {{.state.waiting.reason}} {{or .state.waiting.message ""}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{if .state.waiting}}    {{.name}}: {{.state.waiting.reason}} {{or .state.waiting.message ""}}{{"\n"}}{{end}}{{end}}{{range .status.conditions}}{{if and (eq .type "PodScheduled") (ne .status "True")}}    {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}'
+    k get events -n "$2" --field-selector "involvedObject.name=$pod,type=Warning" --sort-by .lastTimestamp \
+      -o go-template='{{range .items}}    {{.reason}}: {{.message}}{{"\n"}}{{end}}' | sort -u | tail -n 4
+    why=$(k logs "$pod" -n "$2" --all-containers --prefix --tail 5 2>/dev/null || true)
+    [ -z "$why" ] || sed 's/^/    /' <<<"$why"
+  done <<<"$pods"
+  echo "  More: docs/install-kubernetes.md, \"When a pod is not ready\"."
+}
