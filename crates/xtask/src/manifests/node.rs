@@ -147,8 +147,13 @@ fn agent(flavour: Flavour) -> Value {
     };
     let patience = json!({ "initialDelaySeconds": 10, "failureThreshold": 6 });
     let mut mounts: Vec<Value> = AGENT.iter().map(|m| m.at(m.path)).collect();
-    // Credentials of the plugin, for configurations that name a kubeconfig, are renewed there.
-    mounts.insert(0, CNI_NET.at("/host/etc/cni/net.d"));
+    mounts.extend([
+        // Credentials of the plugin, for configurations that name a kubeconfig, are renewed there.
+        CNI_NET.at("/host/etc/cni/net.d"),
+        // The agent does the plugin's work, and calls other plugins for it where the configuration names them.
+        CNI_BIN.at("/opt/cni/bin"),
+        HOST_LOCAL.at("/var/lib/cni/networks"),
+    ]);
     json!({
         "name": NAME,
         "image": IMAGE,
