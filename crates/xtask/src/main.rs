@@ -11,6 +11,8 @@
 mod crds;
 mod docs;
 mod generated;
+#[cfg(test)]
+mod image;
 mod manifests;
 mod tidy;
 mod yaml;
