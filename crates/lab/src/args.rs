@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::probe::{self, Probe};
-use crate::race::{self, restart::Victim};
+use crate::race::{self, victim::Victim};
 use crate::{demo, fabric, init, state::Lab, status, workload};
 
 /// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.

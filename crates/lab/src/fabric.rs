@@ -114,8 +114,9 @@ fn link_fabric(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn spawn_etcd(lab: &Lab) -> Result<()> {
-    let log = std::fs::File::create(lab.dir.join("etcd.log"))?;
+/// Starts etcd, or starts it again on its data, and waits until it is healthy.
+pub fn spawn_etcd(lab: &Lab) -> Result<()> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(lab.dir.join("etcd.log"))?;
     let client = format!("http://{ADDRESS_V4}:2379");
     let mut command = in_fabric(lab, "etcd")?;
     command

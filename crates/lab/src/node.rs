@@ -119,3 +119,12 @@ pub fn readiness(lab: &Lab, node: &str) -> Result<()> {
     output(command.args(["-sS", "--fail-with-body", "--max-time", "2", "http://localhost:9099/readiness"]))?;
     Ok(())
 }
+
+/// One counter of a node's agent, by the name under which Prometheus reads it.
+pub fn metric(lab: &Lab, node: &str, name: &str) -> Result<u64> {
+    let mut command = lab.on_node(node, "curl")?;
+    let all = output(command.args(["-sS", "--fail", "--max-time", "2", "http://localhost:9091/metrics"]))?;
+    let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::trim);
+    let value = value.with_context(|| format!("{node} has no metric {name}"))?;
+    value.parse().with_context(|| format!("{name} of {node}: {value:?}"))
+}

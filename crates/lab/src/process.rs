@@ -76,7 +76,8 @@ fn members(identity: &str) -> Vec<i32> {
         .collect()
 }
 
-fn is_zombie(pid: i32) -> bool {
+/// Whether a process has ended and waits only to be reaped.
+pub fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }

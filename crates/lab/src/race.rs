@@ -2,6 +2,7 @@
 
 pub mod cni;
 pub mod restart;
+pub mod victim;
 
 use std::time::Duration;
 

@@ -7,27 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::fabric::step;
 use crate::node;
 use crate::probe::Report;
 use crate::race::line;
+use crate::race::victim::{Victim, random_moment, strike};
 use crate::state::Lab;
 use crate::wait::until;
 use crate::workload;
 
-/// What is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Victim {
-    /// Nobody: the control run.
-    None,
-    /// The agent of one of the two nodes.
-    Agent,
-    /// BIRD of one of the two nodes.
-    Bird,
-}
+/// The longest time between a node's recovery and the next kill.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Operations of an agent that finds everything in place: it claims its two tables.
+const CLAIMS: u64 = 2;
 
 /// Runs the streams under `kills` kills and prints the race's lines.
 pub fn run(lab: &mut Lab, victim: Victim, kills: u32) -> Result<Vec<String>> {
@@ -85,6 +79,7 @@ fn stream(lab: &Lab, nodes: &[String; 2], victim: Victim, kills: u32) -> Result<
         dips += BufReader::new(File::open(log)?).lines().map_while(Result::ok).filter(|l| is_dip(l)).count();
     }
     outcome?;
+    let planned = if victim == Victim::None { 0 } else { last_plans(lab, nodes)? };
     let read = |end: &str| -> Result<Report> { Ok(serde_json::from_slice(&std::fs::read(report(end))?)?) };
     let (sent, received) = (read("send")?, read("receive")?);
     let name = victim.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
@@ -97,6 +92,7 @@ fn stream(lab: &Lab, nodes: &[String; 2], victim: Victim, kills: u32) -> Result<
         figure("tcp_missing", sent.tcp - received.tcp, "counters"),
         figure("tcp_longest_gap", received.tcp_gap_millis, "ms"),
         figure("route_dips", dips as u64, "routes"),
+        figure("last_plans", planned, "operations"),
     ])
 }
 
@@ -107,20 +103,17 @@ fn is_dip(line: &str) -> bool {
 
 /// Waits a random moment, kills, and waits until the node is ready again.
 fn one_round(lab: &Lab, nodes: &[String; 2], victim: Victim, round: u32) -> Result<()> {
-    std::thread::sleep(random_moment()?);
-    let node = &nodes[usize::try_from(round)? % 2];
-    let pid = match victim {
-        Victim::None => return Ok(()),
-        Victim::Agent => read_pid(&lab.node_dir(node).join("agent.pid"))?,
-        Victim::Bird => bird_pid(lab, node)?,
-    };
-    step(&format!("kill {} of {victim:?} on {node}", round + 1));
-    kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-    let gone =
-        until(Duration::from_secs(5), Duration::from_millis(1), || kill(Pid::from_raw(pid), None).is_err());
-    if !gone {
-        bail!("process {pid} outlives SIGKILL");
+    std::thread::sleep(random_moment(LONGEST_WAIT)?);
+    if victim == Victim::None {
+        return Ok(());
     }
+    let node = &nodes[usize::try_from(round)? % 2];
+    step(&format!("kill {} of {victim:?} on {node}", round + 1));
+    strike(lab, node, victim, round)?;
+    nodes.iter().try_for_each(|node| wait_ready(lab, node)).with_context(|| format!("kill {}", round + 1))
+}
+
+fn wait_ready(lab: &Lab, node: &str) -> Result<()> {
     let mut last = String::new();
     let ready =
         until(Duration::from_secs(60), Duration::from_millis(50), || match node::readiness(lab, node) {
@@ -130,31 +123,23 @@ fn one_round(lab: &Lab, nodes: &[String; 2], victim: Victim, round: u32) -> Resu
                 false
             }
         });
-    if ready { Ok(()) } else { bail!("{node} is not ready 60 s after kill {round}: {last}") }
+    if ready { Ok(()) } else { bail!("{node} is not ready after 60 s: {last}") }
 }
 
-/// Up to half a second, from the kernel's randomness: a kill must not beat in time with anything.
-fn random_moment() -> Result<Duration> {
-    use std::io::Read;
-    let mut bytes = [0; 2];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(Duration::from_millis(u64::from(u16::from_be_bytes(bytes)) % 500))
-}
-
-fn read_pid(path: &std::path::Path) -> Result<i32> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    text.trim().parse().with_context(|| format!("{}: {text:?}", path.display()))
-}
-
-fn bird_pid(lab: &Lab, node: &str) -> Result<i32> {
-    let mut pid = None;
-    until(Duration::from_secs(10), Duration::from_millis(20), || {
-        pid = lab
-            .on_node(node, "cat")
-            .and_then(|mut c| crate::process::output(c.arg("/run/calico/bird.pid")))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        pid.is_some()
-    });
-    pid.with_context(|| format!("BIRD of {node} wrote no pid file"))
+/// What agents that start anew would change in the kernel: their first plans, counted. None, if the kernel is as a
+/// fresh start would make it.
+fn last_plans(lab: &Lab, nodes: &[String; 2]) -> Result<u64> {
+    let mut planned = 0;
+    for node in nodes {
+        strike(lab, node, Victim::Agent, 0)?;
+        // Its successor counts from nothing; until it is there nobody answers.
+        wait_ready(lab, node)?;
+        let counted = |name: &str| node::metric(lab, node, name);
+        until(Duration::from_secs(10), Duration::from_millis(50), || {
+            counted("felix_int_dataplane_apply_time_seconds_count").is_ok_and(|n| n > 0)
+        });
+        let operations = counted("felix_nft_operations_total")?.saturating_sub(CLAIMS);
+        planned += operations + counted("felix_route_table_changes_total")?;
+    }
+    Ok(planned)
 }
