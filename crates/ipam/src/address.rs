@@ -45,6 +45,14 @@ pub enum AddressError {
     /// The block's record cannot be read.
     #[error("{0} cannot be read")]
     Damaged(Key),
+    /// The pool had blocks of another size when one in the way was made.
+    #[error("a block {wanted} would overlap {old}, made when the pool had blocks of another size")]
+    Overlap {
+        /// The block that would have to be made.
+        wanted: Cidr,
+        /// The one in its way.
+        old: Cidr,
+    },
     /// The settings cannot be read.
     #[error(transparent)]
     Unreadable(#[from] crate::known::Problem),
@@ -71,14 +79,31 @@ impl AssignAddress {
         AssignAddress { request, now, pledge: None, done: None, flight: None, redeeming: false }
     }
 
-    fn block_cidr(&self, known: &Known) -> Option<Cidr> {
+    /// The block to take the address from: the one that has it, else the one that its pool would have. A block of
+    /// another size that has it counts: a second block beside it would give the address again.
+    fn block_cidr(&self, known: &Known) -> Result<Cidr, Halt<AddressError>> {
+        let fail = |error| if known.has_hints() { Halt::Refresh } else { Halt::Fail(error) };
         let AddressRequest { address, intended_use, .. } = &self.request;
-        known
+        let wanted = known
             .pools()
             .filter(|p| !p.spec.disabled && intended_use.as_ref().is_none_or(|u| p.spec.allows(u)))
             .filter_map(pools::pool)
             .find(|p| p.cidr.contains(*address))
             .and_then(|p| block::cidr_of(*address, p.block_len))
+            .ok_or_else(|| fail(AddressError::NotInPool))?;
+        known.require([Key::Block(wanted)], [])?;
+        if known.record(&Key::Block(wanted)).is_some() {
+            return Ok(wanted);
+        }
+        known.require([], [Selection::Blocks(wanted.family())])?;
+        let mut old = known.blocks(wanted.family()).map(|(cidr, _)| cidr).filter(|c| c.overlaps(&wanted));
+        match old.next() {
+            None => Ok(wanted),
+            Some(first) => match std::iter::once(first).chain(old).find(|c| c.contains(*address)) {
+                Some(found) => Ok(found),
+                None => Err(fail(AddressError::Overlap { wanted, old: first })),
+            },
+        }
     }
 }
 
@@ -101,7 +126,7 @@ impl Operation for AssignAddress {
         let fail = |error| if known.has_hints() { Halt::Refresh } else { Halt::Fail(error) };
         known.require([Key::IpamConfig], [Selection::all(Kind::IPPool)])?;
         let config = known.readable_config().map_err(|e| fail(e.into()))?;
-        let cidr = self.block_cidr(known).ok_or_else(|| fail(AddressError::NotInPool))?;
+        let cidr = self.block_cidr(known)?;
         let AddressRequest { address, handle, attributes, owner, .. } = &self.request;
         known.require([Key::Block(cidr), Key::Affinity { owner: owner.clone(), block: cidr }], [])?;
         let is_foreign = match known.block(cidr) {

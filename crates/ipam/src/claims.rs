@@ -94,7 +94,22 @@ impl Operation for ClaimAffinity {
             0..=16 => known.require(wanted.iter().map(|c| Key::Block(*c)), [])?,
             _ => known.require([], [Selection::Blocks(family)])?,
         }
+        if wanted.iter().any(|c| known.record(&Key::Block(*c)).is_none()) {
+            // A new one may not overlap one that was made when the pool had blocks of another size.
+            known.require([], [Selection::Blocks(family)])?;
+        }
+        let of_size = wanted.first().map_or(0, Cidr::prefix_len);
+        let odd: Vec<Cidr> = known
+            .blocks(family)
+            .map(|(c, _)| c)
+            .filter(|c| c.prefix_len() != of_size && c.overlaps(&self.cidr))
+            .collect();
         for cidr in wanted {
+            if odd.iter().any(|c| c.overlaps(&cidr)) {
+                self.outcome.failed.push(cidr);
+                self.settled.insert(cidr);
+                continue;
+            }
             match affinity::claim(known, &self.owner, cidr, self.now)? {
                 Claim::Ready { confirm: Some(change) } => return Ok(Act::Commit(vec![change])),
                 Claim::Next(changes) => return Ok(Act::Commit(changes)),

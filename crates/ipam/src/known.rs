@@ -1,8 +1,9 @@
 //! What an operation knows of the datastore: decoded records with their revisions, and which selections are complete.
 //!
-//! Operations decide from this alone and ask for what is missing. A long-running caller may keep it between operations
-//! and feed it from watches: what it holds from earlier is a *hint*, good enough for the common assignment (every write
-//! is a compare-and-swap) but read again before a refusal or a new claim is based on it.
+//! Operations decide from this alone and ask for what is missing. A long-running caller may keep it between operations:
+//! the blocks and affinities that it holds from earlier are *hints*, good enough for the common assignment (every write
+//! is a compare-and-swap) but read again before a refusal or a new claim is based on them. Settings, pools, reservations
+//! and nodes are never hints: no compare-and-swap would notice that an operator has changed them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -172,21 +173,18 @@ impl Known {
         self.forgotten.insert(key);
     }
 
-    /// Forgets every handle: what is kept between operations need not grow with every workload.
-    fn forget_handles(&mut self) {
-        let from = Key::Handle(SmolStr::default());
-        let handles =
-            self.facts.range(from..).map(|(key, _)| key).take_while(|k| matches!(k, Key::Handle(_)));
-        for key in handles.cloned().collect::<Vec<_>>() {
-            self.facts.remove(&key);
-        }
-        self.forgotten.retain(|k| !matches!(k, Key::Handle(_)));
-        self.listed.retain(|(s, _)| *s != Selection::Handles);
+    /// Forgets all but blocks and affinities: handles, so that what is kept between operations does not grow with every
+    /// workload, and what only an operator changes, which no write of ours compares.
+    fn keep_blocks(&mut self) {
+        let is_kept = |key: &Key| matches!(key, Key::Block(_) | Key::Affinity { .. });
+        self.facts.retain(|key, _| is_kept(key));
+        self.forgotten.retain(is_kept);
+        self.listed.retain(|(s, _)| matches!(s, Selection::Blocks(_) | Selection::Affinities { .. }));
     }
 
-    /// Makes everything known a hint: called when an operation starts on what an earlier one left.
+    /// Makes what is kept a hint: called when an operation starts on what an earlier one left.
     pub(crate) fn age(&mut self) {
-        self.forget_handles();
+        self.keep_blocks();
         self.hints = !self.facts.is_empty() || !self.listed.is_empty();
         self.epoch += 1;
     }

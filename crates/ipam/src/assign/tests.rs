@@ -77,47 +77,35 @@ fn the_common_assignment_is_one_commit() {
     store.drive(&mut machine).unwrap();
     assert_eq!(store.round_trips, 3);
 
-    // Knowing what the one before knew: only the commit.
+    // Knowing what the one before knew: the settings and pools, and the commit.
     store.round_trips = 0;
     let known = machine.into_known();
     let mut machine = Machine::new(Assign::new(AssignRequest::workload("n1", "third", 1, 0), NOW), known);
     store.drive(&mut machine).unwrap();
-    assert_eq!(store.round_trips, 1);
+    assert_eq!(store.round_trips, 2);
 
-    // Somebody else wrote the block meanwhile: the conflict brings it, the second commit succeeds.
+    // Somebody else wrote the block meanwhile: the conflict brings it, the next commit succeeds.
     assign(&mut store, "n1", "other", 1).unwrap();
     store.round_trips = 0;
     let mut machine =
         Machine::new(Assign::new(AssignRequest::workload("n1", "fourth", 1, 0), NOW), machine.into_known());
     let outcome = store.drive(&mut machine).unwrap();
-    assert_eq!(store.round_trips, 2);
+    assert_eq!(store.round_trips, 3);
     assert_eq!(outcome.v4.len(), 1);
 
-    // Everything but the own blocks known from watches: a read and the commit. Both families share them.
+    // The own affinities known, and not the blocks: one more read. Both families share them.
     let request = AssignRequest::workload("n1", "both", 1, 1);
     store.drive(&mut Machine::new(Assign::new(request.clone(), NOW), Known::new())).unwrap();
-    let mut machine = Machine::new(Assign::new(AssignRequest { handle: "b2".into(), ..request }, NOW), {
-        let mut known = store.known();
-        for selection in [
-            calico_api::Selection::all(Kind::IPPool),
-            calico_api::Selection::all(Kind::IPReservation),
-            affinities_of("n1", calico_net::Family::V4),
-            affinities_of("n1", calico_net::Family::V6),
-        ] {
-            known.observe_listing(selection.clone(), &store.list(&selection));
-        }
-        known.observe_absent(Key::IpamConfig);
-        for (cidr, _) in store.known().blocks(calico_net::Family::V4) {
-            known.forget(Key::Block(cidr));
-        }
-        for (cidr, _) in store.known().blocks(calico_net::Family::V6) {
-            known.forget(Key::Block(cidr));
-        }
-        known
-    });
+    let mut known = Known::new();
+    for family in calico_net::Family::ALL {
+        let selection = affinities_of("n1", family);
+        known.observe_listing(selection.clone(), &store.list(&selection));
+    }
+    let request = AssignRequest { handle: "b2".into(), ..request };
+    let mut machine = Machine::new(Assign::new(request, NOW), known);
     store.round_trips = 0;
     let outcome = store.drive(&mut machine).unwrap();
-    assert_eq!((store.round_trips, outcome.v4.len(), outcome.v6.len()), (2, 1, 1));
+    assert_eq!((store.round_trips, outcome.v4.len(), outcome.v6.len()), (3, 1, 1));
     assert_clean(&store);
 }
 
@@ -360,4 +348,52 @@ fn a_block_that_contradicts_itself_assigns_nothing() {
     assert_eq!(store.get(&key), before);
     let problems = check(&store.known(), None).problems;
     assert!(problems.iter().any(|p| p.key == key), "{problems:?}");
+}
+
+#[test]
+fn what_an_operator_changed_counts_at_once() {
+    type Edit = fn(&mut MemoryStore);
+    let reserve: Edit = |store| {
+        let spec = serde_json::json!({"reservedCIDRs": ["10.0.0.0/28"]});
+        let value = serde_json::json!({"metadata": {"name": "r"}, "spec": spec});
+        store.put(Key::resource(Kind::IPReservation, "", "r"), value.to_string());
+    };
+    let disable: Edit = |store| {
+        let spec = serde_json::json!({"cidr": "10.0.0.0/28", "blockSize": 28, "disabled": true});
+        pool(store, "pool", spec);
+    };
+    let unselect: Edit = |store| {
+        let spec = serde_json::json!({"cidr": "10.0.0.0/28", "blockSize": 28, "nodeSelector": "has(rack)"});
+        pool(store, "pool", spec);
+    };
+    let spoil: Edit = |store| config(store, serde_json::json!({"strict_affinity": "yes"}));
+    let delete: Edit = |store| {
+        store.apply(&calico_api::Write::Delete {
+            key: Key::resource(Kind::IPPool, "", "pool"),
+            expect: calico_api::Expect::Any,
+        });
+    };
+    for edit in [reserve, disable, unselect, spoil, delete] {
+        let mut store = cluster("10.0.0.0/28", 28);
+        let mut machine =
+            Machine::new(Assign::new(AssignRequest::workload("n1", "first", 1, 0), NOW), Known::new());
+        store.drive(&mut machine).unwrap();
+        edit(&mut store);
+        let request = AssignRequest::workload("n1", "second", 1, 0);
+        let mut machine = Machine::new(Assign::new(request, NOW), machine.into_known());
+        let outcome = store.drive(&mut machine);
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_pool_that_was_made_anew_is_searched_by_who_knew_the_old_one() {
+    let mut store = cluster("10.0.0.0/30", 30);
+    let mut machine =
+        Machine::new(Assign::new(AssignRequest::workload("n1", "full", 4, 0), NOW), Known::new());
+    store.drive(&mut machine).unwrap();
+    pool(&mut store, "second", serde_json::json!({"cidr": "10.1.0.0/30", "blockSize": 30}));
+    let request = AssignRequest::workload("n1", "more", 1, 0);
+    let mut machine = Machine::new(Assign::new(request, NOW), machine.into_known());
+    assert_eq!(store.drive(&mut machine).unwrap().v4.len(), 1);
 }

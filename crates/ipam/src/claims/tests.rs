@@ -56,3 +56,19 @@ fn a_range_is_claimed_and_given_up() {
     let report = check(&store.known(), None);
     assert!(report.leftovers.is_empty() && report.faults.is_empty(), "{report:?}");
 }
+
+#[test]
+fn a_block_of_another_size_is_in_the_way() {
+    let mut store = store();
+    let cidr = |text: &str| text.parse().unwrap();
+    store.run(Assign::new(AssignRequest::workload("n1", "h", 1, 0), NOW)).unwrap();
+    let old = store.known().blocks(calico_net::Family::V4).next().unwrap().0;
+    let anew =
+        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/28", "blockSize": 31}});
+    store.put(Key::resource(Kind::IPPool, "", "p"), anew.to_string());
+    let claimed = store.run(ClaimAffinity::new(cidr("10.0.0.0/28"), host("n2"), NOW)).unwrap();
+    assert_eq!((claimed.done.len(), claimed.failed.len()), (6, 2));
+    assert!(claimed.failed.iter().all(|c| old.covers(c)), "{claimed:?}");
+    let faults = check(&store.known(), None).faults;
+    assert!(faults.is_empty(), "{faults:?}");
+}

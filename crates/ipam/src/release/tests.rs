@@ -95,3 +95,24 @@ fn settings_that_cannot_be_read_assign_nothing() {
     let refused = assign(&mut store, "n1", "10.0.0.5", "a").unwrap_err();
     assert!(matches!(&refused, AddressError::Unreadable(p) if p.key == Key::IpamConfig), "{refused}");
 }
+
+#[test]
+fn an_address_of_a_block_of_another_size_is_found_in_that_block() {
+    let mut store = store();
+    assign(&mut store, "n1", "10.0.0.5", "a").unwrap();
+    let resize = |store: &mut MemoryStore, size: u8| {
+        let spec = serde_json::json!({"cidr": "10.0.0.0/24", "blockSize": size});
+        let pool = serde_json::json!({"metadata": {"name": "p"}, "spec": spec});
+        store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
+    };
+    resize(&mut store, 31);
+    assert_eq!(assign(&mut store, "n2", "10.0.0.5", "b"), Err(AddressError::AlreadyAssigned));
+    assign(&mut store, "n2", "10.0.0.6", "b").unwrap();
+    resize(&mut store, 28);
+    assign(&mut store, "n2", "10.0.0.7", "c").unwrap();
+    let (wanted, old) = ("10.0.0.0/28".parse().unwrap(), "10.0.0.4/30".parse().unwrap());
+    let refused = assign(&mut store, "n2", "10.0.0.8", "c");
+    assert_eq!(refused, Err(AddressError::Overlap { wanted, old }));
+    let faults = crate::check::check(&store.known(), None).faults;
+    assert!(faults.iter().all(|f| matches!(f, crate::check::Fault::NoNode { .. })), "{faults:?}");
+}

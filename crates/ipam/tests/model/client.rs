@@ -194,15 +194,23 @@ impl Client {
             self.task = Some((job, task));
         }
         let (_, task) = self.task.as_mut()?;
-        if let State::Ask = self.state {
+        while let State::Ask = self.state {
             match task.step() {
                 Todo::Read { keys, selections } => {
-                    self.state = State::Reading {
-                        keys: keys.into(),
-                        selections: selections.into(),
-                        entries: Vec::new(),
-                        listings: Vec::new(),
-                    };
+                    // What nobody writes is read along with the next thing: its place in the order does not matter.
+                    let is_fixed = |key: &Key| matches!(key, Key::Resource(_) | Key::IpamConfig);
+                    let is_list = |s: &Selection| matches!(s, Selection::Resources { .. });
+                    let (fixed, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_fixed);
+                    let (lists, selections): (Vec<Selection>, Vec<Selection>) =
+                        selections.into_iter().partition(is_list);
+                    let entries = fixed.into_iter().map(|key| (key.clone(), store.get(&key))).collect();
+                    let listings = lists.into_iter().map(|s| (s.clone(), store.list(&s))).collect();
+                    if keys.is_empty() && selections.is_empty() {
+                        task.feed(Response::Read { entries, listings });
+                        continue;
+                    }
+                    let (keys, selections) = (keys.into(), selections.into());
+                    self.state = State::Reading { keys, selections, entries, listings };
                 }
                 Todo::Commit(writes) if store.is_sequential => {
                     self.state = State::Writing { writes, applied: Vec::new() };
@@ -223,18 +231,10 @@ impl Client {
         let response = match &mut self.state {
             State::Ask => None,
             State::Reading { keys, selections, entries, listings } => {
-                // What nobody writes is read along with the next thing: its place in the order does not matter.
-                while let Some(selection) = selections.pop_front() {
+                if let Some(selection) = selections.pop_front() {
                     listings.push((selection.clone(), store.list(&selection)));
-                    if !matches!(selection, Selection::Resources { .. }) {
-                        break;
-                    }
-                }
-                while let Some(key) = keys.pop_front().filter(|_| selections.is_empty()) {
+                } else if let Some(key) = keys.pop_front() {
                     entries.push((key.clone(), store.get(&key)));
-                    if !matches!(key, Key::Resource(_) | Key::IpamConfig) {
-                        break;
-                    }
                 }
                 (keys.is_empty() && selections.is_empty()).then(|| Response::Read {
                     entries: std::mem::take(entries),
