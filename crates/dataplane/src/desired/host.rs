@@ -13,27 +13,26 @@ impl Desired {
     pub(super) fn render_hosts(&mut self) {
         let mut by_interface: BTreeMap<&IfName, &HostChains> = BTreeMap::new();
         let mut any: Option<&HostChains> = None;
-        // Endpoints come in the order of their names, and the first has it. A name of an interface is worth more than
-        // an address.
-        let named = self.host_endpoints.values().filter(|(e, _)| !e.interface.is_empty());
-        for (endpoint, chains) in named {
-            if endpoint.interface == "*" {
-                any = any.or(Some(chains));
-            } else if let Some((name, _)) =
-                self.links.iter().find(|(name, _)| name.as_str() == endpoint.interface)
-            {
-                by_interface.entry(name).or_insert(chains);
-            }
-        }
-        for (endpoint, chains) in self.host_endpoints.values().filter(|(e, _)| e.interface.is_empty()) {
+        // Endpoints come in the order of their names, and the first that means an interface has it, be it by the
+        // interface's name or by an address. One that names an interface is never looked for by address.
+        for (endpoint, chains) in self.host_endpoints.values() {
             let has = |name: &IfName| {
                 self.addresses
                     .get(name)
                     .is_some_and(|a| endpoint.expected_ips.iter().any(|ip| a.contains(ip)))
             };
-            for name in self.links.keys().filter(|name| !self.settings.routes.is_workload(name)) {
-                if has(name) {
-                    by_interface.entry(name).or_insert(chains);
+            match endpoint.interface.as_str() {
+                "*" => any = any.or(Some(chains)),
+                "" => {
+                    let hosts = |name: &&IfName| !self.settings.routes.is_workload(name);
+                    for name in self.links.keys().filter(hosts).filter(|name| has(name)) {
+                        by_interface.entry(name).or_insert(chains);
+                    }
+                }
+                wanted => {
+                    if let Some(name) = self.links.keys().find(|name| name.as_str() == wanted) {
+                        by_interface.entry(name).or_insert(chains);
+                    }
                 }
             }
         }

@@ -437,6 +437,42 @@ fn host_endpoints_find_their_interfaces() {
     node.assert_settled();
 }
 
+#[test]
+fn of_host_endpoints_that_mean_one_interface_the_lowest_name_has_it() {
+    let host = |interface: &str, ips: &[&str], profile: &str| {
+        Arc::new(HostEndpoint {
+            interface: interface.into(),
+            expected_ips: ips.iter().map(|i| i.parse().unwrap()).collect(),
+            tiers: vec![].into(),
+            untracked_tiers: vec![].into(),
+            pre_dnat_tiers: vec![].into(),
+            forward_tiers: vec![].into(),
+            profiles: vec![profile.into()].into(),
+        })
+    };
+    let by_name = || host("eth0", &[], "name");
+    let by_address = || host("", &["192.0.2.2"], "address");
+    // What alone has the interface has it beside another of a higher name, whichever way it means it.
+    let dispatch = |endpoints: &[(&str, Arc<HostEndpoint>)]| {
+        let mut node = Node::new();
+        node.link("eth0", true);
+        node.desired.address_changed(&"eth0".parse().unwrap(), "192.0.2.2".parse().unwrap(), true);
+        for profile in ["name", "address"] {
+            let open = calico_calc::change::Profile { ingress: vec![], egress: vec![] };
+            node.update([Change::ProfileChanged(profile.into(), Arc::new(open))]);
+        }
+        for (name, endpoint) in endpoints {
+            node.update([Change::HostEndpointChanged((*name).into(), endpoint.clone())]);
+        }
+        node.apply();
+        node.set(calico_rules::name::chain::FROM_HOST)
+    };
+    let (name, address) = (dispatch(&[("a", by_name())]), dispatch(&[("a", by_address())]));
+    assert_ne!(name, address);
+    assert_eq!(dispatch(&[("a", by_name()), ("b", by_address())]), name);
+    assert_eq!(dispatch(&[("a", by_address()), ("b", by_name())]), address);
+}
+
 /// A policy whose rule no kernel takes: more expressions than a rule may have. It comes from a set that is missing.
 #[test]
 fn one_bad_object_denies_itself_and_nothing_else() {
