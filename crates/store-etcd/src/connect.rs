@@ -83,7 +83,9 @@ async fn connect_etcd(config: &EtcdConfig) -> Result<EtcdStore, ConnectError> {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(DIAL_TIMEOUT)
         .with_timeout(DIAL_TIMEOUT)
-        .with_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
+        .with_keep_alive(KEEPALIVE.0, KEEPALIVE.1)
+        // Without it a member that has lost the others keeps watches open and is silent.
+        .with_require_leader(true);
     if endpoints.iter().any(|e| e.starts_with("https://")) {
         let mut tls = TlsOptions::new();
         match ca {

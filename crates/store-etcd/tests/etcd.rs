@@ -152,6 +152,23 @@ async fn a_syncer_outlives_the_server() {
     tokio::time::timeout(std::time::Duration::from_secs(30), connected).await.unwrap();
 }
 
+/// A member that is cut off from the others hears nothing more and would keep its watches open, silent for ever.
+#[tokio::test]
+async fn a_watch_ends_with_the_members_leader() {
+    let Some([first, mut second]) = Server::start_pair().await else { return };
+    let config = settings(&[("ETCD_ENDPOINTS", &first.endpoint())]).resolve().unwrap();
+    let store = connect(&config).await.unwrap();
+    put(&*store, "p", "1").await;
+    let mut watch = store.watch(&Selection::all(Kind::NetworkPolicy), None).await.unwrap();
+    while !matches!(watch.next().await.unwrap(), calico_store::WatchEvent::Progress(_)) {}
+    second.kill();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), watch.next()).await.unwrap();
+    assert!(matches!(ended, Err(calico_store::WatchError::Lost(Fault::Unavailable(_)))), "{ended:?}");
+    second.revive().await;
+    server::until_up(&*store).await;
+    store.watch(&Selection::all(Kind::NetworkPolicy), None).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_absent_server_is_unavailable_and_soon() {
     let port = server::free_port();

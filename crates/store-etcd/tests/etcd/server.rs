@@ -14,6 +14,9 @@ const START: Duration = Duration::from_secs(30);
 
 pub struct Server {
     dir: tempfile::TempDir,
+    name: &'static str,
+    /// `name=peer URL` of every member.
+    cluster: String,
     client_port: u16,
     peer_port: u16,
     arguments: Vec<String>,
@@ -28,19 +31,32 @@ pub fn free_port() -> u16 {
 impl Server {
     /// Starts a server and waits until it serves. `None` where etcd is not installed, after saying so.
     pub async fn start(arguments: &[&str]) -> Option<Server> {
-        if Command::new("etcd").arg("--version").output().is_err() {
-            println!("skipped: etcd is not installed (Debian package etcd-server)");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let (client_port, peer_port) = (free_port(), free_port());
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let child = spawn(&dir, client_port, peer_port, &arguments);
-        let server = Server { dir, client_port, peer_port, arguments, child };
+        is_installed().then_some(())?;
+        let peer_port = free_port();
+        let server = Server::spawn("test", peer_port, &format!("test={}", peer_url(peer_port)), arguments);
         if server.arguments.is_empty() {
             server.until_up().await;
         }
         Some(server)
+    }
+
+    /// A cluster of two: neither serves without the other.
+    pub async fn start_pair() -> Option<[Server; 2]> {
+        is_installed().then_some(())?;
+        let ports = [free_port(), free_port()];
+        let cluster = format!("one={},two={}", peer_url(ports[0]), peer_url(ports[1]));
+        let pair =
+            [Server::spawn("one", ports[0], &cluster, &[]), Server::spawn("two", ports[1], &cluster, &[])];
+        pair[0].until_up().await;
+        Some(pair)
+    }
+
+    fn spawn(name: &'static str, peer_port: u16, cluster: &str, arguments: &[&str]) -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let (client_port, cluster) = (free_port(), cluster.to_owned());
+        let child = spawn(&dir, name, &cluster, client_port, peer_port, &arguments);
+        Server { dir, name, cluster, client_port, peer_port, arguments, child }
     }
 
     pub fn endpoint(&self) -> String {
@@ -55,7 +71,8 @@ impl Server {
 
     /// Starts it again on the same ports and data.
     pub async fn revive(&mut self) {
-        self.child = spawn(&self.dir, self.client_port, self.peer_port, &self.arguments);
+        let Server { dir, name, cluster, client_port, peer_port, arguments, .. } = &*self;
+        self.child = spawn(dir, name, cluster, *client_port, *peer_port, arguments);
         self.until_up().await;
     }
 
@@ -87,17 +104,37 @@ impl Drop for Server {
     }
 }
 
-fn spawn(dir: &tempfile::TempDir, client_port: u16, peer_port: u16, arguments: &[String]) -> Child {
+/// Whether etcd can be started; says so where it can not.
+fn is_installed() -> bool {
+    let is_there = Command::new("etcd").arg("--version").output().is_ok();
+    if !is_there {
+        println!("skipped: etcd is not installed (Debian package etcd-server)");
+    }
+    is_there
+}
+
+fn peer_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn spawn(
+    dir: &tempfile::TempDir,
+    name: &str,
+    cluster: &str,
+    client_port: u16,
+    peer_port: u16,
+    arguments: &[String],
+) -> Child {
     let scheme = if arguments.is_empty() { "http" } else { "https" };
     let client = format!("{scheme}://127.0.0.1:{client_port}");
-    let peer = format!("http://127.0.0.1:{peer_port}");
+    let peer = peer_url(peer_port);
     let log = std::fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
     Command::new("etcd")
-        .args(["--name", "test", "--logger", "zap", "--data-dir"])
+        .args(["--name", name, "--logger", "zap", "--data-dir"])
         .arg(dir.path().join("data"))
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("test={peer}"), "--initial-cluster-state", "new"])
+        .args(["--initial-cluster", cluster, "--initial-cluster-state", "new"])
         // A quick election: the shortest lease and the wait after a restart are multiples of it.
         .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
         .args(arguments)
