@@ -42,7 +42,7 @@ pub enum AddressError {
     /// Under strict affinity only blocks of the owner serve it.
     #[error("Block host affinity does not match")]
     Foreign,
-    /// The block's record cannot be read.
+    /// The block, or the owner's claim on it, cannot be read.
     #[error("{0} cannot be read")]
     Damaged(Key),
     /// The pool had blocks of another size when one in the way was made.
@@ -53,7 +53,7 @@ pub enum AddressError {
         /// The one in its way.
         old: Cidr,
     },
-    /// The settings cannot be read.
+    /// The settings, or the handle, cannot be read.
     #[error(transparent)]
     Unreadable(#[from] crate::known::Problem),
     /// Too many conflicts.
@@ -126,6 +126,9 @@ impl Operation for AssignAddress {
         let fail = |error| if known.has_hints() { Halt::Refresh } else { Halt::Fail(error) };
         known.require([Key::IpamConfig], [Selection::all(Kind::IPPool)])?;
         let config = known.readable_config().map_err(|e| fail(e.into()))?;
+        if let Some(problem) = known.problem(&Key::Handle(self.request.handle.clone())) {
+            return Err(fail(problem.into()));
+        }
         let cidr = self.block_cidr(known)?;
         let AddressRequest { address, handle, attributes, owner, .. } = &self.request;
         known.require([Key::Block(cidr), Key::Affinity { owner: owner.clone(), block: cidr }], [])?;
@@ -143,6 +146,10 @@ impl Operation for AssignAddress {
         if !is_foreign {
             match affinity::claim(known, owner, cidr, self.now)? {
                 Claim::Ready { confirm } => changes.extend(confirm),
+                Claim::Lost(changes) if changes.is_empty() => {
+                    let key = Key::Affinity { owner: owner.clone(), block: cidr };
+                    return Err(fail(AddressError::Damaged(key)));
+                }
                 Claim::Next(changes) | Claim::Lost(changes) => return Ok(Act::Commit(changes)),
             }
         }

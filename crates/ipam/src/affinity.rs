@@ -26,7 +26,7 @@ pub(crate) enum Claim {
     },
     /// Not yet: commit this, then look again.
     Next(Vec<Change>),
-    /// The block is somebody else's (or cannot be read); commit this, if anything, to withdraw.
+    /// The block is somebody else's, or it or the claim on it cannot be read; commit this, if anything, to withdraw.
     Lost(Vec<Change>),
 }
 
@@ -34,6 +34,10 @@ pub(crate) enum Claim {
 pub(crate) fn claim(known: &Known, owner: &AffinityOwner, cidr: Cidr, now: UnixTime) -> Result<Claim, Need> {
     let affinity_key = Key::Affinity { owner: owner.clone(), block: cidr };
     known.require([affinity_key.clone(), Key::Block(cidr)], [])?;
+    if known.problem(&affinity_key).is_some() {
+        // It cannot be written over: whose mistake it is nobody knows.
+        return Ok(Claim::Lost(Vec::new()));
+    }
     let affinity = known.affinity(owner, cidr);
     let state = affinity.map(|(a, _)| &a.state);
     let set = |state| Change::affinity(owner, cidr, state, affinity);

@@ -132,6 +132,9 @@ impl Assign {
         known.require(keys, selections)?;
         let config = known.readable_config().map_err(|e| refuse(known, e))?;
         crate::config::check(&config).map_err(|e| refuse(known, e))?;
+        if let Some(problem) = known.problem(&Key::Handle(self.request.handle.clone())) {
+            return Err(refuse(known, problem));
+        }
         if self.pools.is_empty() {
             let labels = self.node_labels(known)?;
             let mut pools = BTreeMap::new();

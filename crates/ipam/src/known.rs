@@ -269,11 +269,14 @@ impl Known {
     /// # Errors
     /// When there is a record that cannot be read: under the defaults, an assignment could do what it forbids.
     pub fn readable_config(&self) -> Result<IpamConfig, Problem> {
-        match self.record(&Key::IpamConfig) {
-            Some((Record::Damaged(reason), _)) => {
-                Err(Problem { key: Key::IpamConfig, reason: reason.clone() })
-            }
-            _ => Ok(self.config()),
+        self.problem(&Key::IpamConfig).map_or_else(|| Ok(self.config()), Err)
+    }
+
+    /// Why a record that is known cannot be read, if so.
+    pub fn problem(&self, key: &Key) -> Option<Problem> {
+        match self.record(key)? {
+            (Record::Damaged(reason), _) => Some(Problem { key: key.clone(), reason: reason.clone() }),
+            _ => None,
         }
     }
 

@@ -83,7 +83,7 @@ pub enum ReleaseError {
     /// No such handle: nothing to release.
     #[error("handle {0} does not exist")]
     NotFound(SmolStr),
-    /// A block of the handle cannot be read, so its addresses cannot be released.
+    /// The handle or a block of it cannot be read, so its addresses cannot be released.
     #[error("{0} cannot be read")]
     Damaged(Key),
     /// Too many conflicts.
@@ -259,7 +259,8 @@ impl Operation for ReleaseAddresses {
                 // What is known of the handle may be older than the block, which a conflict has renewed: one that
                 // seems to need no write must still be as it was.
                 let key = Key::Handle(id.clone());
-                let change = change.unwrap_or_else(|| match known.handle(&id) {
+                // One that cannot be read stays as it is: what it counts of this block is then too much, and harmless.
+                let change = change.unwrap_or_else(|| match known.record(&key) {
                     Some((_, revision)) => Change::check(key, revision),
                     None => Change::check_absent(key),
                 });
@@ -313,7 +314,11 @@ impl Operation for ReleaseByHandle {
 
     fn decide(&mut self, known: &Known) -> Decision<Vec<IpAddr>, ReleaseError> {
         self.flight.clear();
-        known.require([Key::IpamConfig, Key::Handle(self.handle.clone())], [])?;
+        let key = Key::Handle(self.handle.clone());
+        known.require([Key::IpamConfig, key.clone()], [])?;
+        if known.problem(&key).is_some() {
+            return Err(Halt::Fail(ReleaseError::Damaged(key)));
+        }
         let cooldown_secs = known.config().ip_cooldown_seconds;
         let Some((held, revision)) = known.handle(&self.handle) else {
             return match known.has_hints() {

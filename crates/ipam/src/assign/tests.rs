@@ -397,3 +397,35 @@ fn a_pool_that_was_made_anew_is_searched_by_who_knew_the_old_one() {
     let mut machine = Machine::new(Assign::new(request, NOW), machine.into_known());
     assert_eq!(store.drive(&mut machine).unwrap().v4.len(), 1);
 }
+
+#[test]
+fn a_claim_that_cannot_be_read_costs_its_block_and_nothing_else() {
+    let mut store = cluster("10.0.0.0/29", 30);
+    let first = assign(&mut store, "n1", "a", 1).unwrap().v4[0];
+    let claim = |block| Key::Affinity { owner: AffinityOwner::Host("n1".into()), block };
+    store.put(claim(first.block), "[]");
+    let second = assign(&mut store, "n1", "b", 1).unwrap().v4[0];
+    assert_ne!(second.block, first.block);
+    // Of a block that is not there yet.
+    let mut store = cluster("10.0.0.0/29", 30);
+    store.put(claim(first.block), "[]");
+    assert_eq!(assign(&mut store, "n1", "a", 4).unwrap().v4.len(), 4);
+    assert!(store.get(&Key::Block(first.block)).is_none());
+}
+
+#[test]
+fn a_handle_that_cannot_be_read_is_named() {
+    let mut store = cluster("10.0.0.0/29", 30);
+    let key = Key::Handle("a".into());
+    store.put(key.clone(), "[]");
+    let refused = assign(&mut store, "n1", "a", 1).unwrap_err();
+    assert!(matches!(&refused, AssignError::Unreadable(p) if p.key == key), "{refused}");
+    let refused = store.run(ReleaseByHandle::new("a", NOW)).unwrap_err();
+    assert_eq!(refused, crate::release::ReleaseError::Damaged(key.clone()));
+    // What it has can be released by address.
+    let mut store = cluster("10.0.0.0/29", 30);
+    let given = assign(&mut store, "n1", "a", 1).unwrap().v4[0].address;
+    store.put(key, "[]");
+    let released = store.run(ReleaseAddresses::new(vec![Target::new(given)], NOW)).unwrap().released;
+    assert_eq!(released, [given]);
+}

@@ -116,3 +116,15 @@ fn an_address_of_a_block_of_another_size_is_found_in_that_block() {
     let faults = crate::check::check(&store.known(), None).faults;
     assert!(faults.iter().all(|f| matches!(f, crate::check::Fault::NoNode { .. })), "{faults:?}");
 }
+
+#[test]
+fn an_address_of_a_block_whose_claim_cannot_be_read_is_refused() {
+    let mut store = store();
+    let block = "10.0.0.4/30".parse().unwrap();
+    let claim = Key::Affinity { owner: AffinityOwner::Host("n1".into()), block };
+    store.put(claim.clone(), "[]");
+    assert_eq!(assign(&mut store, "n1", "10.0.0.5", "a"), Err(AddressError::Damaged(claim)));
+    store.put(Key::Handle("b".into()), "[]");
+    let refused = assign(&mut store, "n1", "10.0.0.9", "b").unwrap_err();
+    assert!(matches!(refused, AddressError::Unreadable(_)), "{refused}");
+}
