@@ -58,11 +58,12 @@ impl Settings {
                 decoded.map(|_| before)
             }
             Kind::Node if resource.name == self.node => {
-                let decoded = entry.map(decode::<NodeSpec>).transpose()?;
-                let labels = decoded.map(|n| n.metadata.labels).unwrap_or_default();
+                let decoded = entry.map(decode::<NodeSpec>).transpose();
+                let found = decoded.as_ref().ok().and_then(Option::as_ref);
+                let labels = found.map(|n| n.metadata.labels.clone()).unwrap_or_default();
                 let changed = labels != self.labels;
                 self.labels = labels;
-                Ok(changed)
+                decoded.map(|_| changed)
             }
             _ => Ok(false),
         }
@@ -187,6 +188,31 @@ mod tests {
         assert_eq!(parse_rate(""), None);
         let config = rules_config(&FelixConfig::default()).expect("the default mask has room");
         assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_absent() {
+        let stored = |kind, name: &str, value: serde_json::Value| Entry {
+            key: Key::resource(kind, "", name),
+            value: value.to_string().into(),
+            revision: 1.into(),
+        };
+        let mut settings = Settings::new("n", Vec::new());
+        let chosen = serde_json::json!({
+            "metadata": {"name": "racks"},
+            "spec": {"nodeSelector": "has(rack)", "logPrefix": "rack"},
+        });
+        let good = [
+            stored(Kind::FelixConfiguration, "racks", chosen),
+            stored(Kind::Node, "n", serde_json::json!({"metadata": {"name": "n", "labels": {"rack": "1"}}})),
+        ];
+        for entry in &good {
+            assert_eq!(settings.observe(&entry.key, Some(entry)), Ok(true));
+        }
+        assert_eq!(settings.resolve().config.log_prefix, "rack");
+        let bad = stored(Kind::Node, "n", serde_json::json!([]));
+        assert!(settings.observe(&bad.key, Some(&bad)).is_err());
+        assert_eq!(settings.resolve().config.log_prefix, "calico-packet");
     }
 
     #[test]

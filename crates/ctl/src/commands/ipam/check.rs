@@ -39,7 +39,7 @@ pub(super) async fn run(
     }
     context.say(format_args!("{} problems:", faults.len() + problems.len()))?;
     for problem in problems {
-        context.say(format_args!("  {problem:?}"))?;
+        context.say(format_args!("  {problem}"))?;
     }
     let (addresses, others): (Vec<&Fault>, Vec<&Fault>) = faults.iter().partition(|f| is_of_address(f));
     for fault in others {
