@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use calico_api::{Entry, Key, Kind, Selection, Write};
+use calico_api::{Entry, IPAMConfigurationSpec, IpamConfig, Key, Kind, Selection, Write, decode_record};
 use calico_net::Family;
 use calico_store::{CommitError, Fault, GetError, ListError, Store};
 use smol_str::SmolStr;
@@ -206,7 +206,16 @@ async fn apply_defaults(store: &Arc<dyn Store>, node: &str) -> Result<(), Startu
     for kind in kinds {
         there.extend(store.list(&Selection::all(kind)).await?.entries.into_iter().map(|e| e.key));
     }
-    let writes = with_births(|births| defaults::plan_defaults(node, |key| there.contains(key), births));
+    // IPAM reads a record of its own, which may be older than the resource (spec 5 §2.4).
+    let record = store.get(&Key::IpamConfig).await?;
+    let ipam = match record.as_ref().map(decode_record::<IpamConfig>).transpose() {
+        Ok(settings) => Some(IPAMConfigurationSpec::from(&settings.unwrap_or_default())),
+        Err(error) => {
+            tracing::warn!(%error, "IPAM's settings cannot be read; no resource is made of them");
+            None
+        }
+    };
+    let writes = with_births(|births| defaults::plan_defaults(node, ipam, |key| there.contains(key), births));
     commit_if_first(store, writes).await
 }
 

@@ -9,8 +9,14 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::births::Births;
 
-/// Plans the creation of what is missing; one write each. What is there already, in whatever form, stays.
-pub fn plan_defaults(node: &str, is_there: impl Fn(&Key) -> bool, births: &mut Births<'_>) -> Vec<Write> {
+/// Plans the creation of what is missing; one write each. What is there already, in whatever form, stays. `ipam` are the
+/// settings that hold for IPAM, as far as they can be read: its resource must not say others.
+pub fn plan_defaults(
+    node: &str,
+    ipam: Option<IPAMConfigurationSpec>,
+    is_there: impl Fn(&Key) -> bool,
+    births: &mut Births<'_>,
+) -> Vec<Write> {
     let mut plan = Defaults { is_there, births, writes: Vec::new() };
     plan.add("default", felix([("logSeverityScreen", "Info"), ("reportingInterval", "0s")]));
     plan.add(&format!("node.{node}"), felix([("defaultEndpointToHostAction", "Return")]));
@@ -18,7 +24,9 @@ pub fn plan_defaults(node: &str, is_there: impl Fn(&Key) -> bool, births: &mut B
         plan.add(name, TierSpec { order: Some(order), default_action: Some(action) });
     }
     plan.add("default", BGPConfigurationSpec::default());
-    plan.add("default", IPAMConfigurationSpec::default());
+    if let Some(ipam) = ipam {
+        plan.add("default", ipam);
+    }
     plan.writes
 }
 

@@ -43,6 +43,27 @@ async fn a_start_writes_everything_and_a_second_nothing() {
 }
 
 #[tokio::test]
+async fn ipams_resource_says_what_its_record_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path().join("datastore.db")).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let record = r#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":3}"#;
+    store.commit(&[Write::put(Key::IpamConfig, record.into())]).await.unwrap();
+    apply_defaults(&store, "a").await.unwrap();
+    let entry = store.get(&Key::resource(Kind::IPAMConfiguration, "", "default")).await.unwrap().unwrap();
+    let resource: calico_api::IPAMConfiguration = calico_api::decode(&entry).unwrap();
+    assert!(resource.spec.strict_affinity);
+    assert_eq!(resource.spec.max_blocks_per_host, 3);
+
+    store
+        .commit(&[Write::put(Key::IpamConfig, "[]".into()), Write::delete(entry.key, entry.revision)])
+        .await
+        .unwrap();
+    apply_defaults(&store, "a").await.unwrap();
+    assert!(keys(&store, Kind::IPAMConfiguration).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_refused_start_leaves_no_name() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path().join("datastore.db")).unwrap();

@@ -14,7 +14,8 @@ fn put(write: &Write) -> (String, Value) {
 
 #[test]
 fn an_empty_datastore() {
-    let writes = with_births(|births| plan_defaults("a", |_| false, births));
+    let ipam = Some(IPAMConfigurationSpec::default());
+    let writes = with_births(|births| plan_defaults("a", ipam, |_| false, births));
     let seen: Vec<_> = writes
         .iter()
         .map(|write| {
@@ -41,7 +42,8 @@ fn an_empty_datastore() {
 #[test]
 fn what_is_there_stays() {
     let writes = with_births(|births| {
-        plan_defaults("a", |key| *key != Key::resource(Kind::Tier, "", "default"), births)
+        let ipam = Some(IPAMConfigurationSpec::default());
+        plan_defaults("a", ipam, |key| *key != Key::resource(Kind::Tier, "", "default"), births)
     });
     assert_eq!(writes.len(), 1);
     assert_eq!(put(&writes[0]).1["metadata"]["name"], "default");
