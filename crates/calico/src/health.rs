@@ -27,8 +27,7 @@ struct Probe {
 
 /// Asks the agent of this node all that the flags ask; fails if any answer is bad.
 pub fn main(flags: &[String]) -> ExitCode {
-    let probes: Option<Vec<Probe>> = flags.iter().map(|flag| parse(flag)).collect();
-    let Some(probes) = probes.filter(|probes| !probes.is_empty()) else {
+    let Some(probes) = read(flags).filter(|probes| !probes.is_empty()) else {
         eprintln!("usage: calico health [-felix-live] [-felix-ready] [-bird-live] [-bird-ready]");
         return ExitCode::from(2);
     };
@@ -42,8 +41,25 @@ pub fn main(flags: &[String]) -> ExitCode {
     }
 }
 
+/// All flags. `--threshold-time`, with its value behind it or behind `=`, is passed over: the agent judges.
+fn read(flags: &[String]) -> Option<Vec<Probe>> {
+    let mut probes = Vec::new();
+    let mut flags = flags.iter();
+    while let Some(flag) = flags.next() {
+        match flag.trim_start_matches('-').split_once('=') {
+            Some(("threshold-time", _)) => {}
+            None if flag.trim_start_matches('-') == "threshold-time" => {
+                flags.next()?;
+            }
+            _ => probes.push(parse(flag)?),
+        }
+    }
+    Some(probes)
+}
+
 fn parse(flag: &str) -> Option<Probe> {
     let name = flag.strip_prefix("--").or(flag.strip_prefix('-'))?;
+    let name = name.strip_suffix("=true").unwrap_or(name);
     let (part, condition) = name.split_once('-')?;
     let ready = match condition {
         "ready" => true,
@@ -157,6 +173,25 @@ mod tests {
             assert_eq!(parse(flag), None, "{flag}");
         }
         assert!(judge(Probe { ready: false, bird: false }, "SSH-2.0").is_err());
+    }
+
+    #[test]
+    fn flags_of_calicos_probes() {
+        let count = |line: &str| {
+            let flags: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            read(&flags).map(|probes| probes.len())
+        };
+        for (line, expected) in [
+            ("-felix-live -bird-live", Some(2)),
+            ("--felix-ready=true", Some(1)),
+            ("-bird-ready -felix-ready --threshold-time 30s", Some(2)),
+            ("--threshold-time=30s -bird-ready", Some(1)),
+            ("-bird-ready -threshold-time", None),
+            ("-bird-ready=false", None),
+            ("", Some(0)),
+        ] {
+            assert_eq!(count(line), expected, "{line}");
+        }
     }
 
     #[test]

@@ -9,10 +9,16 @@
 )]
 
 mod agent;
+mod check_status;
 mod cleanup;
 mod dispatch;
 mod health;
+mod init;
+mod install;
+mod ipam_upgrade;
+mod lifecycle;
 mod log;
+mod node_command;
 mod roles;
 mod servers;
 
@@ -24,6 +30,7 @@ use anyhow::Context as _;
 use calico_cni::request::Plugin;
 
 use dispatch::{Role, dispatch};
+use node_command::NodeCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,16 +40,25 @@ calico: Project Calico for Linux, one binary in several roles
 
 usage: calico COMMAND
 
-  node       run the agent of this node: policy, routes, BGP, CNI server
+  node          run the agent of this node: policy, routes, BGP, CNI server (also as `calico-node`)
+  node startup  only what the agent does first: Node, pools, defaults, the file with the node's name
+  node shutdown mark this node as going down (also `calico-node -shutdown`)
+  node init [--best-effort]
+                mount what an eBPF dataplane needs: bpffs, cgroup2
   node cleanup [--host-root DIR]
-             remove everything of ours from this node's kernel; the agent must not run. With the node's root directory,
-             also the files that an installation in a cluster put there
-  health     ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
-  ctl        read and change resources (also as `calicoctl`)
-  lab        nodes in network namespaces on this machine
-  version    print the version
+                remove everything of ours from this node's kernel; the agent must not run. With the node's root
+                directory, also the files that an installation in a cluster put there
+  health        ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
+                (also `calico-node -felix-live …`)
+  install-cni   put plugins and network configuration on the host, as /opt/cni/bin/install of Calico's image does
+  check-status  -r: are the cluster's controllers ready? -l: do they live?
+  ctl           read and change resources (also as `calicoctl`)
+  lab           nodes in network namespaces on this machine
+  version       print the version
 
-Under the name `calico` or `calico-ipam` with CNI_COMMAND set it is a CNI plugin.
+`calico component node …`, `calico component cni install` and the like are the same commands.
+Under the name `calico` or `calico-ipam` with CNI_COMMAND set it is a CNI plugin; `calico -t` tests its datastore, and
+`calico-ipam -upgrade` takes over the addresses that host-local gave.
 ";
 
 fn main() -> ExitCode {
@@ -50,6 +66,15 @@ fn main() -> ExitCode {
     match dispatch(arguments, std::env::var_os("CNI_COMMAND").is_some()) {
         Role::CniNetwork => run_plugin(Plugin::Network),
         Role::CniIpam => run_plugin(Plugin::Ipam),
+        Role::CniTest => run_on_input(|input| calico_cni::plugin::test(variable, input)),
+        Role::IpamUpgrade => with_log("calico-ipam -upgrade", |_| ipam_upgrade::main()),
+        Role::InstallCni => with_log("install-cni", |_| install::main()),
+        Role::CheckStatus(arguments) => check_status::main(&arguments),
+        Role::Node(arguments) => run_node(&arguments),
+        Role::Controllers(_) => {
+            eprintln!("kube-controllers: this build has no controllers");
+            ExitCode::FAILURE
+        }
         Role::Ctl(arguments) => calico_ctl::main(arguments),
         Role::Command(arguments) => run_command(arguments),
     }
@@ -57,32 +82,12 @@ fn main() -> ExitCode {
 
 fn run_command(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|a| a.to_str()) {
-        Some("node") => {
-            let log = match start_log() {
-                Ok(log) => log,
-                Err(error) => {
-                    eprintln!("calico node: {error:#}");
-                    return ExitCode::from(2);
-                }
-            };
-            match arguments.get(2).and_then(|a| a.to_str()) {
-                None if arguments.len() == 2 => agent::main(log),
-                Some("cleanup") => cleanup::main(&arguments[3..]),
-                _ => {
-                    eprintln!("calico node: it takes no argument but `cleanup`\n\n{HELP}");
-                    ExitCode::from(2)
-                }
-            }
-        }
         Some("health") => {
             let flags: Vec<_> = arguments.iter().skip(2).map(|a| a.to_string_lossy().into_owned()).collect();
             health::main(&flags)
         }
         Some("lab") => calico_lab::main(arguments.into_iter().skip(1)),
-        Some("version" | "--version") => {
-            println!("{}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Some("version" | "--version") => print_version(),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             ExitCode::SUCCESS
@@ -92,6 +97,51 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
                 "calico: {} is no command\n\n{HELP}",
                 other.map_or("nothing".into(), |o| format!("{o:?}"))
             );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_node(arguments: &[OsString]) -> ExitCode {
+    let command = match node_command::parse(arguments) {
+        Ok(command) => command,
+        Err(problem) => {
+            eprintln!("calico node: {problem}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match command {
+        NodeCommand::Run => with_log("calico node", agent::main),
+        NodeCommand::Startup => with_log("calico node startup", |_| lifecycle::start_only()),
+        NodeCommand::Shutdown => with_log("calico node shutdown", |_| lifecycle::shut_down()),
+        NodeCommand::Init { best_effort } => init::main(best_effort),
+        NodeCommand::Cleanup(rest) => with_log("calico node cleanup", |_| cleanup::main(&rest)),
+        NodeCommand::Health(flags) => health::main(&flags),
+        NodeCommand::Version => print_version(),
+        NodeCommand::PartOfAgent(part) => {
+            eprintln!(
+                "calico-node -{part}: no process of its own here: the agent does it; run `calico-node` without flags"
+            );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print_version() -> ExitCode {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Starts logging for a role that says on standard error what it does.
+fn with_log(role: &str, run: impl FnOnce(log::Log) -> ExitCode) -> ExitCode {
+    match start_log() {
+        Ok(log) => run(log),
+        Err(error) => {
+            eprintln!("{role}: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -107,15 +157,19 @@ fn start_log() -> anyhow::Result<log::Log> {
 
 fn run_plugin(plugin: Plugin) -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == "-v") {
-        println!("{}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        return print_version();
     }
+    run_on_input(|input| calico_cni::plugin::main(plugin, variable, input))
+}
+
+/// Standard input in, a document and an exit code out.
+fn run_on_input(work: impl FnOnce(&[u8]) -> (String, ExitCode)) -> ExitCode {
     let mut input = Vec::new();
     if let Err(error) = std::io::stdin().read_to_end(&mut input) {
         eprintln!("calico: standard input: {error}");
         return ExitCode::FAILURE;
     }
-    let (document, code) = calico_cni::plugin::main(plugin, |name| std::env::var(name).ok(), &input);
+    let (document, code) = work(&input);
     match std::io::stdout().write_all(document.as_bytes()) {
         Ok(()) => code,
         Err(_) => ExitCode::FAILURE,

@@ -86,6 +86,12 @@ impl Arguments {
         Ok(arguments)
     }
 
+    /// A verb that is about no container.
+    pub fn of_verb(verb: Verb) -> Arguments {
+        let none = String::new;
+        Arguments { verb, container_id: none(), netns: none(), ifname: none(), args: none(), path: none() }
+    }
+
     /// A value of CNI_ARGS (`K=V;K=V`); empty counts as absent.
     pub fn arg(&self, key: &str) -> Option<&str> {
         let value = self.args.split(';').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key)?.1;

@@ -45,6 +45,15 @@ pub trait Live: Send + Sync {
     fn wait_live(&self, expected: Expected, patience: Duration) -> BoxFuture<'_, bool>;
 }
 
+/// Who waits for no endpoint: for work that is no attachment.
+pub struct Nobody;
+
+impl Live for Nobody {
+    fn wait_live(&self, _: Expected, _: Duration) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
 /// Where and as whom verbs are carried out. One per agent; one per process in direct mode.
 pub struct Context {
     /// The datastore.

@@ -21,6 +21,7 @@ use crate::token::{self, Account, Token};
 pub mod binaries;
 mod file;
 pub mod kubeconfig;
+pub mod record;
 pub mod settings;
 pub mod template;
 
@@ -32,6 +33,9 @@ const POLL: Duration = Duration::from_secs(10);
 
 /// etcd's credentials, as they are called in a mounted Secret.
 const ETCD_FILES: [&str; 3] = ["etcd-ca", "etcd-cert", "etcd-key"];
+
+/// Their directory beside the configurations.
+const TLS_DIR: &str = "calico-tls";
 
 /// Why the host is not set up. What was there before stays.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,8 @@ pub(crate) fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error)
 pub struct Paths {
     /// The host's directories for plugins; those that are there and can be written are used.
     pub bin_dirs: Vec<PathBuf>,
+    /// What the host calls the first of them.
+    pub bin_dir_on_host: String,
     /// The host's directory for network configurations.
     pub net_dir: PathBuf,
     /// Plugins of others in the image.
@@ -88,6 +94,7 @@ impl Paths {
     pub fn new(program: PathBuf) -> Paths {
         Paths {
             bin_dirs: ["/host/opt/cni/bin", "/host/secondary-bin-dir"].map(PathBuf::from).to_vec(),
+            bin_dir_on_host: "/opt/cni/bin".to_owned(),
             net_dir: "/host/etc/cni/net.d".into(),
             plugins: "/opt/cni/bin".into(),
             program,
@@ -98,10 +105,6 @@ impl Paths {
     /// The kubeconfig of the plugins.
     pub fn kubeconfig(&self) -> PathBuf {
         self.net_dir.join(kubeconfig::FILE)
-    }
-
-    fn tls_dir(&self) -> PathBuf {
-        self.net_dir.join("calico-tls")
     }
 }
 
@@ -186,10 +189,9 @@ async fn configure(
         }
     };
     let text = token.as_ref().map_or("", |token| token.text.as_str());
-    let etcd = ETCD_FILES.map(|name| paths.tls_dir().join(name).exists());
+    let etcd = ETCD_FILES.map(|name| paths.net_dir.join(TLS_DIR).join(name).exists());
     let config = template::render(&template, settings, etcd, text)?;
-    let path = paths.net_dir.join(&settings.conf_name);
-    write_atomically(&path, config.as_bytes(), 0o600).map_err(failed(&path, "cannot write it"))?;
+    write_secret(settings, paths, &settings.conf_name, config.as_bytes())?;
     if let Some(old) = settings.old_conf_name.as_deref().filter(|old| *old != settings.conf_name) {
         let path = paths.net_dir.join(old);
         remove(&path).map_err(failed(&path, "cannot remove it"))?;
@@ -206,21 +208,29 @@ async fn configure_account(
     let account = Account::read(&paths.account, &settings.service_account)
         .map_err(failed(&paths.account, "cannot read the service account"))?;
     let token = token::request(api, &account).await;
-    kubeconfig::write(&paths.kubeconfig(), settings, &account, &token.text)?;
+    let text = kubeconfig::render(settings, &account, &token.text);
+    write_secret(settings, paths, kubeconfig::FILE, text.as_bytes())?;
     Ok(token)
+}
+
+/// Writes a file among the configurations, for root alone.
+fn write_secret(settings: &Settings, paths: &Paths, name: &str, content: &[u8]) -> Result<(), InstallError> {
+    let path = paths.net_dir.join(name);
+    let on_host = format!("{}/{name}", settings.net_dir.trim_end_matches('/'));
+    record::note_new(paths, &path, &on_host);
+    write_atomically(&path, content, 0o600).map_err(failed(&path, "cannot write it"))
 }
 
 /// Copies etcd's credentials; those of an earlier installation go first.
 fn install_certificates(settings: &Settings, paths: &Paths) -> Result<(), InstallError> {
-    let dir = paths.tls_dir();
     let found = read_certificates(&settings.tls_assets);
     for (name, content) in ETCD_FILES.iter().zip(found) {
-        let path = dir.join(name);
         match content {
-            Some(content) => {
-                write_atomically(&path, &content, 0o600).map_err(failed(&path, "cannot write it"))?;
+            Some(content) => write_secret(settings, paths, &format!("{TLS_DIR}/{name}"), &content)?,
+            None => {
+                let path = paths.net_dir.join(TLS_DIR).join(name);
+                remove(&path).map_err(failed(&path, "cannot remove it"))?;
             }
-            None => remove(&path).map_err(failed(&path, "cannot remove it"))?,
         }
     }
     Ok(())

@@ -19,6 +19,9 @@ pub trait Api: Send + Sync {
 
     /// Posts an object to a path; what the API made of it.
     async fn create(&self, path: &str, object: Value) -> Result<Value, ApiError>;
+
+    /// Merges a strategic patch into the object at a path.
+    async fn patch(&self, path: &str, patch: Value) -> Result<(), ApiError>;
 }
 
 /// The API did not do what it was asked.

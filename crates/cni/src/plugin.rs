@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use calico_api::status_file;
 use calico_net::Mac;
@@ -13,6 +13,7 @@ use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use crate::arguments::{Arguments, Verb};
 use crate::client::{self, ANSWER_PATIENCE, CallError};
@@ -23,12 +24,16 @@ use crate::node_name::read_node_name;
 use crate::request::{PROTOCOL, Plugin, Request, Response};
 use crate::turns::Turns;
 use crate::version::SpecVersion;
-use crate::{spool, work};
+use crate::{log, spool, work};
 
 /// How long ADD and CHECK wait for an agent that does not listen: long enough for its restart.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a DEL waits before it goes to the spool, and STATUS before it says no: a running agent accepts at once.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the test of a datastore waits (spec 5 §1.1).
+const TEST_PATIENCE: Duration = Duration::from_secs(2);
+/// The code of every failed test, which is Calico's.
+const TEST_FAILED: u32 = 100;
 /// Where Felix writes one file for each endpoint that is live.
 const STATUS_PREFIX: &str = "/var/run/calico";
 
@@ -63,16 +68,64 @@ fn run(
     let (conf, asked) = NetConf::parse(input)?;
     *version = asked;
     check_verb(arguments.verb, asked)?;
+    log::start(&conf);
+    let began = Instant::now();
+    let (verb, container) = (arguments.verb, arguments.container_id.clone());
+    let pod = arguments.pod().map(|(namespace, pod)| format!("{namespace}/{pod}"));
+    let answer = carry_out(plugin, lookup, &conf, arguments);
+    let took = began.elapsed();
+    let pod = pod.as_deref();
+    match &answer {
+        Ok(_) => tracing::info!(?verb, pod, %container, ?took, "done"),
+        Err(error) => tracing::error!(?verb, pod, %container, ?took, %error, "failed"),
+    }
+    answer
+}
+
+fn carry_out(
+    plugin: Plugin,
+    lookup: &impl Fn(&str) -> Option<String>,
+    conf: &NetConf,
+    arguments: Arguments,
+) -> Result<Option<Value>, CniError> {
     let request = Request { protocol: PROTOCOL, plugin, arguments, netconf: conf.raw.clone() };
     // The IPAM plugin does not touch the container; a path that only the runtime sees must not stop it.
     let netns = if plugin == Plugin::Network { open_netns(&request.arguments)? } else { None };
     let verb = request.arguments.verb;
     let answer = if conf.agent_socket.is_empty() {
-        direct(lookup, &conf, request, netns)
+        let runtime = start_runtime()?;
+        runtime.block_on(async { work::perform(&open(lookup, conf).await?, request, netns).await })
     } else {
-        ask(&conf, &request, netns)
+        ask(conf, &request, netns)
     };
     answer.map_err(|error| if verb == Verb::Status { not_available(error) } else { error })
+}
+
+/// `-t`: whether an ADD of this configuration would find its datastore ready. The error to print if not.
+pub fn test(lookup: impl Fn(&str) -> Option<String>, input: &[u8]) -> (String, ExitCode) {
+    let tested = NetConf::parse(input).and_then(|(conf, _)| {
+        if !conf.agent_socket.is_empty() {
+            let arguments = Arguments::of_verb(Verb::Status);
+            return carry_out(Plugin::Network, &lookup, &conf, arguments).map(drop);
+        }
+        start_runtime()?.block_on(async {
+            let patience = tokio::time::timeout(TEST_PATIENCE, async {
+                open(&lookup, &conf).await?.check_ready().await
+            });
+            let late = |_| {
+                let details = format!("no answer within {} s", TEST_PATIENCE.as_secs());
+                CniError::new(Code::TryAgainLater, "the datastore does not answer", details)
+            };
+            patience.await.map_err(late)?
+        })
+    });
+    match tested {
+        Ok(()) => (String::new(), ExitCode::SUCCESS),
+        Err(error) => {
+            let error = CniError { code: TEST_FAILED, ..error };
+            (error.to_json(SpecVersion::LATEST), ExitCode::FAILURE)
+        }
+    }
 }
 
 /// STATUS has a code of its own for "ADD would be told to try again later".
@@ -131,13 +184,15 @@ fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Opti
     }
 }
 
-/// Without an agent: the same work in this process.
-fn direct(
-    lookup: &impl Fn(&str) -> Option<String>,
-    conf: &NetConf,
-    request: Request,
-    netns: Option<OwnedFd>,
-) -> Result<Option<Value>, CniError> {
+fn start_runtime() -> Result<Runtime, CniError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CniError::new(Code::Io, "cannot start", e))
+}
+
+/// What it takes to work without an agent, in this process.
+async fn open(lookup: &impl Fn(&str) -> Option<String>, conf: &NetConf) -> Result<Context, CniError> {
     let node = read_node_name(conf)?;
     let settings = Settings::from_netconf(&|field| conf.text(field))
         .or(Settings::from_environment(&|name| lookup(name)));
@@ -151,20 +206,13 @@ fn direct(
         .endpoint_status_dir
         .as_ref()
         .map_or_else(|| Path::new(STATUS_PREFIX).join(status_file::DIRECTORY), PathBuf::from);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CniError::new(Code::Io, "cannot start", e))?;
-    runtime.block_on(async {
-        let store = calico_store_etcd::connect(&config)
-            .await
-            .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
-        let context = Context {
-            ipam_lock: Some(conf.ipam_lock().to_owned()),
-            turns: Turns::across_processes(Path::new(LOCKS)),
-            ..Context::new(store, &node, prefix, Arc::new(StatusFiles { dir: status_dir }))
-        };
-        work::perform(&context, request, netns).await
+    let store = calico_store_etcd::connect(&config)
+        .await
+        .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
+    Ok(Context {
+        ipam_lock: Some(conf.ipam_lock().to_owned()),
+        turns: Turns::across_processes(Path::new(LOCKS)),
+        ..Context::new(store, &node, prefix, Arc::new(StatusFiles { dir: status_dir }))
     })
 }
 

@@ -23,6 +23,7 @@ pub mod interfaces;
 pub mod metrics;
 pub mod readiness;
 mod run;
+pub mod shutdown;
 pub mod startup;
 #[cfg(test)]
 mod testing;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::install::{InstallError, Paths, Settings, failed, write_atomically};
+use crate::install::{InstallError, Paths, Settings, failed, record, write_atomically};
 
 /// Our own names.
 const OURS: [&str; 2] = ["calico", "calico-ipam"];
@@ -18,7 +18,7 @@ pub fn install(settings: &Settings, paths: &Paths) -> Result<(), InstallError> {
     let mut last = None;
     let mut done = 0;
     for dir in paths.bin_dirs.iter().filter(|dir| dir.is_dir()) {
-        match install_into(dir, &files, settings) {
+        match install_into(dir, &files, settings, paths) {
             Ok(()) => done += 1,
             // A directory that cannot be written is fine where nothing would be changed in it.
             Err(error) if !settings.update_binaries && OURS.iter().all(|name| dir.join(name).exists()) => {
@@ -62,7 +62,12 @@ fn files(paths: &Paths) -> Result<Vec<(String, PathBuf)>, InstallError> {
     Ok(files)
 }
 
-fn install_into(dir: &Path, files: &[(String, PathBuf)], settings: &Settings) -> Result<(), InstallError> {
+fn install_into(
+    dir: &Path,
+    files: &[(String, PathBuf)],
+    settings: &Settings,
+    paths: &Paths,
+) -> Result<(), InstallError> {
     for (name, from) in files {
         let to = dir.join(name);
         if settings.skip_binaries.contains(name) || to.exists() && !settings.update_binaries {
@@ -72,6 +77,9 @@ fn install_into(dir: &Path, files: &[(String, PathBuf)], settings: &Settings) ->
         // What is the same already is not written again: it may be running.
         if fs::read(&to).is_ok_and(|there| there == content) {
             continue;
+        }
+        if paths.bin_dirs.first().is_some_and(|first| first == dir) {
+            record::note_new(paths, &to, &format!("{}/{name}", paths.bin_dir_on_host));
         }
         write_atomically(&to, &content, MODE).map_err(failed(&to, "cannot write it"))?;
         let read_back = fs::read(&to).map_err(failed(&to, "cannot read it back"))?;

@@ -1,25 +1,17 @@
 //! The kubeconfig of the plugins, where a template wants one.
 
-use std::path::Path;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::install::{InstallError, Settings, failed, write_atomically};
+use crate::install::Settings;
 use crate::token::Account;
 
 /// Its name in the directory of configurations.
 pub const FILE: &str = "calico-kubeconfig";
 
-/// Writes it, for root alone.
-pub fn write(path: &Path, settings: &Settings, account: &Account, token: &str) -> Result<(), InstallError> {
-    let text = render(settings, account, token);
-    write_atomically(path, text.as_bytes(), 0o600).map_err(failed(path, "cannot write it"))
-}
-
 /// JSON, which is YAML too.
-fn render(settings: &Settings, account: &Account, token: &str) -> String {
+pub fn render(settings: &Settings, account: &Account, token: &str) -> String {
     let mut cluster = json!({"server": settings.api_server.as_ref().map(|s| s.url()).unwrap_or_default()});
     if settings.skip_tls_verify {
         cluster["insecure-skip-tls-verify"] = true.into();

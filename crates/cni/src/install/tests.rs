@@ -30,6 +30,10 @@ impl Api for Tokens {
             json!({"status": {"token": format!("token-{count}"), "expirationTimestamp": "2099-01-01T00:00:00Z"}}),
         )
     }
+
+    async fn patch(&self, path: &str, _: Value) -> Result<(), ApiError> {
+        panic!("an installer changes no {path}")
+    }
 }
 
 struct Host {
@@ -43,6 +47,7 @@ impl Host {
         let at = |name: &str| dir.path().join(name);
         let paths = Paths {
             bin_dirs: vec![at("bin"), at("absent")],
+            bin_dir_on_host: "/opt/cni/bin".to_owned(),
             net_dir: at("net.d"),
             plugins: at("image"),
             program: at("program"),
@@ -112,7 +117,7 @@ const TEMPLATE: &str = r#"{
 async fn the_default_needs_no_credentials() {
     let host = Host::new();
     host.install(&[("CNI_MTU", "0")]).await.expect("installed");
-    assert_eq!(host.names("bin"), ["calico", "calico-ipam", "portmap"]);
+    assert_eq!(host.names("bin"), [".calico-installed", "calico", "calico-ipam", "portmap"]);
     assert_eq!(host.read("bin/calico-ipam"), "ours 1");
     assert_eq!(host.mode("bin/calico"), 0o755);
     assert_eq!(host.names("net.d"), ["10-calico.conflist"], "no kubeconfig, nothing half");
@@ -197,7 +202,7 @@ async fn a_template_that_makes_no_json_leaves_the_old_configuration() {
 async fn binaries_are_kept_skipped_and_replaced() {
     let host = Host::new();
     host.install(&[("SKIP_CNI_BINARIES", "portmap, calico-ipam")]).await.expect("installed");
-    assert_eq!(host.names("bin"), ["calico"]);
+    assert_eq!(host.names("bin"), [".calico-installed", "calico"]);
     let inode = |name: &str| {
         use std::os::unix::fs::MetadataExt;
         fs::metadata(host.dir.path().join(name)).expect(name).ino()
@@ -258,4 +263,27 @@ async fn one_that_stays_renews_its_token_and_uses_its_own_where_it_gets_none() {
     holds("\"own\"").await;
     holds("token-4").await;
     stays.abort();
+}
+
+#[tokio::test]
+async fn what_is_new_is_recorded_once() {
+    let host = Host::new();
+    fs::write(host.dir.path().join("bin/portmap"), "there before").expect("written");
+    for _ in 0..2 {
+        host.install(&[("CNI_NETWORK_CONFIG", TEMPLATE), ("KUBERNETES_SERVICE_HOST", "10.96.0.1")])
+            .await
+            .expect("installed");
+    }
+    assert_eq!(host.read("bin/portmap"), "theirs");
+    let recorded = host.read("bin/.calico-installed");
+    assert_eq!(
+        recorded.lines().collect::<Vec<_>>(),
+        [
+            "/opt/cni/bin/calico",
+            "/opt/cni/bin/calico-ipam",
+            "/etc/cni/net.d/calico-kubeconfig",
+            "/etc/cni/net.d/10-calico.conflist",
+        ]
+    );
+    assert_eq!(host.mode("bin/.calico-installed"), 0o644);
 }

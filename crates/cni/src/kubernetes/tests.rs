@@ -19,6 +19,10 @@ impl Api for Table {
     async fn create(&self, _: &str, _: Value) -> Result<Value, ApiError> {
         Err(ApiError::Refused { status: 405, message: "read only".to_owned() })
     }
+
+    async fn patch(&self, _: &str, _: Value) -> Result<(), ApiError> {
+        Err(ApiError::Refused { status: 405, message: "read only".to_owned() })
+    }
 }
 
 fn cidrs(spec: Value) -> Result<Vec<String>, CniError> {

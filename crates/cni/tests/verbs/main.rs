@@ -14,4 +14,5 @@ mod del;
 mod gc;
 mod pods;
 mod record;
+mod upgrade;
 mod world;

@@ -106,6 +106,10 @@ impl Api for Kubernetes {
     async fn create(&self, path: &str, _: Value) -> Result<Value, ApiError> {
         panic!("no attachment creates {path}")
     }
+
+    async fn patch(&self, path: &str, _: Value) -> Result<(), ApiError> {
+        panic!("no attachment patches {path}")
+    }
 }
 
 /// Nobody waits for policy here.
