@@ -38,7 +38,10 @@ fn entity() -> Schema {
         ("services", services, "The endpoints of a service."),
     ])
     .without_global("selector")
-    .rule("!has(self.services) || size(self.services.name) > 0", "services needs the name of a service")
+    .rule(
+        "!has(self.services) || (has(self.services.name) && size(self.services.name) > 0)",
+        "services needs the name of a service",
+    )
     .rule(
         "!has(self.services) || !has(self.serviceAccounts)",
         "services and serviceAccounts exclude one another",
