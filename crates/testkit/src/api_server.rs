@@ -280,7 +280,7 @@ fn write_tokens(dir: &Path, users: &[(&str, &[&str])]) {
 /// The key that signs tokens of service accounts.
 fn make_key(dir: &Path) {
     let made = Command::new("openssl")
-        .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
+        .args(["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out"])
         .arg(dir.join("accounts.key"))
         .output()
         .expect("openssl is installed");

@@ -65,10 +65,13 @@ fn object(place: &str, schema: &Value, without: &[&str], turn: usize) -> Option<
     }
     let none = Map::new();
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
-    let only_one = schema.get("maxProperties") == Some(&json!(1));
-    let chosen: Vec<_> = match properties.len() {
-        count if only_one && count > 0 => properties.iter().skip(turn % count).take(1).collect(),
-        _ => properties.iter().collect(),
+    let only_one = schema.get("maxProperties") == Some(&json!(1)) && !properties.is_empty();
+    // The rest of the turn is for such objects inside the chosen member: all of them come together once.
+    let (chosen, turn) = if only_one {
+        let members = properties.iter().skip(turn % properties.len()).take(1);
+        (members.collect::<Vec<_>>(), turn / properties.len())
+    } else {
+        (properties.iter().collect(), turn)
     };
     let members = chosen.into_iter().filter_map(|(name, member)| {
         Some((name.clone(), sample(&format!("{place}.{name}"), member, without, turn)?))
