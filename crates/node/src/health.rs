@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 mod server;
+mod visits;
 
 pub use server::{ServeError, serve_health, serve_metrics};
 

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::visits::Visits;
 use super::{Health, Summary};
 
 /// What `/metrics` answers with (OpenMetrics 1.0).
@@ -75,7 +76,7 @@ async fn serve(
     let listen = |source| ServeError::Listen { address: format!("{host}:{port}"), source };
     let listener = TcpListener::bind((host, port)).await.map_err(listen)?;
     bound(listener.local_addr().map_err(listen)?);
-    axum::serve(listener, app)
+    axum::serve(Visits::new(listener), app)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
         .map_err(ServeError::Serve)

@@ -85,3 +85,29 @@ async fn probes() {
     shutdown.cancel();
     served.await.unwrap().unwrap();
 }
+
+/// Virtual time: it passes when everybody waits.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_holds_nobody_up() {
+    let health = Health::new();
+    let shutdown = CancellationToken::new();
+    let (sender, receiver) = oneshot::channel();
+    let serving = serve_health(("127.0.0.1", 0), health, |a| sender.send(a).unwrap(), shutdown.clone());
+    let served = tokio::spawn(serving);
+    let address = receiver.await.unwrap();
+    let begun = Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..2 * visits::MAX_VISITS {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert!(get(address, "/liveness").await.starts_with("HTTP/1.0 204"));
+    let waited = begun.elapsed();
+    assert!(waited >= visits::MAX_STAY && waited < visits::MAX_STAY * 4, "{waited:?}");
+    for stream in &mut silent {
+        let mut nothing = Vec::new();
+        // The end, or a reset: both say that it is over.
+        assert_eq!(stream.read_to_end(&mut nothing).await.unwrap_or(0), 0);
+    }
+    shutdown.cancel();
+    served.await.unwrap().unwrap();
+}
