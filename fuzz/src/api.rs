@@ -77,6 +77,10 @@ pub fn resource_value(data: &[u8]) {
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesService
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy
         | Kind::StagedNetworkPolicy => {}

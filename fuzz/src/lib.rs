@@ -10,12 +10,22 @@ pub mod api;
 pub mod cni;
 pub mod ipam;
 pub mod kernel;
+pub mod kubernetes;
 pub mod net;
 pub mod node;
 
 /// The inputs that targets start from, by target.
 pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    [api::seeds(), cni::seeds(), ipam::seeds(), kernel::seeds(), net::seeds(), node::seeds()].concat()
+    [
+        api::seeds(),
+        cni::seeds(),
+        ipam::seeds(),
+        kernel::seeds(),
+        kubernetes::seeds(),
+        net::seeds(),
+        node::seeds(),
+    ]
+    .concat()
 }
 
 /// The first byte, which chooses among cases, and the rest.

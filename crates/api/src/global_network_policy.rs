@@ -54,6 +54,20 @@ pub struct GlobalNetworkPolicySpec {
     pub performance_hints: Vec<SmolStr>,
 }
 
+/// A ClusterNetworkPolicy of Kubernetes', in the words of Calico's global policies.
+pub type KubernetesClusterNetworkPolicy = Resource<KubernetesClusterNetworkPolicySpec>;
+
+/// What a cluster-wide policy of Kubernetes' says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KubernetesClusterNetworkPolicySpec(pub GlobalNetworkPolicySpec);
+
+impl Spec for KubernetesClusterNetworkPolicySpec {
+    const KIND: Kind = Kind::KubernetesClusterNetworkPolicy;
+    // No tier: it is not stored as tiered policies are, with their name in an annotation.
+    type Status = NoStatus;
+}
+
 impl Spec for GlobalNetworkPolicySpec {
     const KIND: Kind = Kind::GlobalNetworkPolicy;
     type Status = NoStatus;

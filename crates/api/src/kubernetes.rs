@@ -7,6 +7,7 @@
 //! | Profile `kns.…` | Namespace, read only | [`namespace`] |
 //! | Profile `ksa.…` | ServiceAccount, read only | [`service_account`] |
 //! | KubernetesNetworkPolicy | NetworkPolicy of `networking.k8s.io/v1`, read only | [`network_policy`] |
+//! | KubernetesClusterNetworkPolicy | ClusterNetworkPolicy of `policy.networking.k8s.io`, read only | [`cluster_network_policy`] |
 //! | KubernetesEndpointSlice | EndpointSlice of `discovery.k8s.io/v1`, read only | [`endpoint_slice`] |
 //! | KubernetesService | Service, read only | [`service`] |
 //! | Node | Node; written as annotations of `nodes/status` | [`node`] |
@@ -19,6 +20,7 @@
 //! `patch`. What is shared: [`names`] of objects, [`uid`]s, revisions of [`profile`]s, label [`selector`]s, limits in
 //! annotations ([`qos`]).
 
+pub mod cluster_network_policy;
 pub mod crd;
 pub mod endpoint_slice;
 pub mod group;

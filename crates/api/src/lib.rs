@@ -49,7 +49,10 @@ pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
 pub use codec::{DecodeError, decode, encode, merge};
 pub use document::{DocumentError, parse_documents};
 pub use felix_configuration::{FelixConfiguration, FelixConfigurationSpec};
-pub use global_network_policy::{GlobalNetworkPolicy, GlobalNetworkPolicySpec};
+pub use global_network_policy::{
+    GlobalNetworkPolicy, GlobalNetworkPolicySpec, KubernetesClusterNetworkPolicy,
+    KubernetesClusterNetworkPolicySpec,
+};
 pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec};
 pub use ip_pool::{AllowedUse, AssignmentMode, EncapMode, IPPool, IPPoolSpec};
 pub use ip_reservation::{IPReservation, IPReservationSpec};

@@ -170,7 +170,11 @@ impl Calc {
                 self.set_policy(&key, read);
             }
             Update::GlobalNetworkPolicy(key, policy) => {
-                let read = policy.map(|policy| SourcePolicy::of_cluster(&policy));
+                let read = policy.map(|policy| SourcePolicy::of_cluster(&policy.spec));
+                self.set_policy(&key, read);
+            }
+            Update::KubernetesClusterNetworkPolicy(key, policy) => {
+                let read = policy.map(|policy| SourcePolicy::of_cluster(&policy.spec.0));
                 self.set_policy(&key, read);
             }
             Update::Tier(key, tier) => self.set_tier(&key, tier.as_deref()),

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use calico_api::rule::PolicyType;
-use calico_api::{GlobalNetworkPolicy, NetworkPolicySpec, Order, ResourceKey};
+use calico_api::{GlobalNetworkPolicySpec, NetworkPolicySpec, Order, ResourceKey};
 use calico_selector::{Selector, translation};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -104,8 +104,7 @@ impl SourcePolicy {
     }
 
     /// Reads a global policy.
-    pub(crate) fn of_cluster(policy: &GlobalNetworkPolicy) -> Result<SourcePolicy, RuleError> {
-        let spec = &policy.spec;
+    pub(crate) fn of_cluster(spec: &GlobalNetworkPolicySpec) -> Result<SourcePolicy, RuleError> {
         let subject = Subject {
             namespace: SmolStr::default(),
             selector: trimmed(&spec.selector),

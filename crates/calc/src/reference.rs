@@ -283,6 +283,9 @@ impl Reference<'_> {
             Update::GlobalNetworkPolicy(key, Some(policy)) => {
                 Some((key.clone(), global_policy(&policy.spec)?))
             }
+            Update::KubernetesClusterNetworkPolicy(key, Some(policy)) => {
+                Some((key.clone(), global_policy(&policy.spec.0)?))
+            }
             _ => None,
         };
         self.datastore.values().filter_map(read).collect()

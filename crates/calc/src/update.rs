@@ -2,7 +2,8 @@
 
 use calico_api::{
     DecodeError, Entry, GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, IPPool, IpamBlock, Key, Kind,
-    KubernetesNetworkPolicy, NetworkPolicy, NetworkSet, Node, Profile, ResourceKey, Tier, WorkloadEndpoint,
+    KubernetesClusterNetworkPolicy, KubernetesNetworkPolicy, NetworkPolicy, NetworkSet, Node, Profile,
+    ResourceKey, Tier, WorkloadEndpoint,
 };
 use calico_net::Cidr;
 
@@ -17,6 +18,8 @@ pub enum Update {
     NetworkPolicy(ResourceKey, Option<Box<NetworkPolicy>>),
     /// A policy of Kubernetes' own.
     KubernetesNetworkPolicy(ResourceKey, Option<Box<KubernetesNetworkPolicy>>),
+    /// A cluster-wide policy of Kubernetes' own.
+    KubernetesClusterNetworkPolicy(ResourceKey, Option<Box<KubernetesClusterNetworkPolicy>>),
     /// A global policy.
     GlobalNetworkPolicy(ResourceKey, Option<Box<GlobalNetworkPolicy>>),
     /// A tier.
@@ -61,6 +64,7 @@ impl Update {
                 HostEndpoint,
                 NetworkPolicy,
                 KubernetesNetworkPolicy,
+                KubernetesClusterNetworkPolicy,
                 GlobalNetworkPolicy,
                 Tier,
                 Profile,
@@ -90,6 +94,7 @@ impl Update {
             | Update::HostEndpoint(key, _)
             | Update::NetworkPolicy(key, _)
             | Update::KubernetesNetworkPolicy(key, _)
+            | Update::KubernetesClusterNetworkPolicy(key, _)
             | Update::GlobalNetworkPolicy(key, _)
             | Update::Tier(key, _)
             | Update::Profile(key, _)

@@ -96,14 +96,15 @@ pub enum RunError {
 
 /// What is followed in the datastore (spec 1 §2.6).
 fn selections() -> Vec<Selection> {
-    const KINDS: [Kind; 13] = [
+    const KINDS: [Kind; 14] = [
         Kind::ClusterInformation,
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
         Kind::GlobalNetworkSet,
         Kind::HostEndpoint,
         Kind::IPPool,
-        // Only the Kubernetes datastore has any.
+        // Only the Kubernetes datastore has any of these two.
+        Kind::KubernetesClusterNetworkPolicy,
         Kind::KubernetesNetworkPolicy,
         Kind::NetworkPolicy,
         Kind::NetworkSet,

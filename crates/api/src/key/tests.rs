@@ -53,6 +53,18 @@ fn aliases_are_unambiguous() {
 }
 
 #[test]
+fn mirrored_kinds_have_keys_but_no_names_for_users() {
+    for kind in Kind::MIRRORED {
+        assert!(!Kind::ALL.contains(kind));
+        for name in [kind.name(), kind.plural()] {
+            assert_eq!(Kind::from_alias(name), None, "{name}");
+        }
+        let key = Key::resource(*kind, if kind.scope() == Scope::Namespaced { "ns" } else { "" }, "x");
+        assert_eq!(Key::parse(&key.to_string()), Ok(key));
+    }
+}
+
+#[test]
 fn selections_include_what_their_prefix_finds() {
     let key = Key::resource(Kind::WorkloadEndpoint, "ns1", "host1-k8s-pod1-eth0");
     let select = |namespace: Option<&str>, prefix: &str| Selection::Resources {

@@ -3,7 +3,7 @@
 //! Every rule allows; what a policy selects and no rule allows is denied at the end of the tier. So a rule that cannot
 //! be converted is left out: that fails closed.
 
-mod ports;
+pub(super) mod ports;
 
 use calico_net::Cidr;
 use serde::Deserialize;

@@ -100,7 +100,7 @@ fn pack_v1(policy: bool, name: SmolStr, mut metadata: Metadata) -> Map<String, V
     let mut object = Metadata {
         name,
         namespace: std::mem::take(&mut metadata.namespace),
-        uid: uid::reversed(&metadata.uid).unwrap_or_default(),
+        uid: uid::reversed(&metadata.uid).unwrap_or_else(|| metadata.uid.clone()),
         labels: carried(&metadata.labels),
         annotations: carried(&metadata.annotations),
         ..Metadata::default()

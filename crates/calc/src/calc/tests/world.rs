@@ -6,9 +6,9 @@ use calico_api::number::Order;
 use calico_api::{
     Action, AffinityOwner, AllowedUse, EncapMode, EndpointPort, EntityRule, GlobalNetworkPolicySpec,
     GlobalNetworkSetSpec, HostEndpointSpec, IPPoolSpec, IcmpMatch, IpamBlock, Key, Kind,
-    KubernetesNetworkPolicySpec, Labels, NetworkPolicySpec, NetworkSetSpec, NodeBgp, NodeSpec, PolicyType,
-    Port, ProfileSpec, Resource, ResourceKey, Rule, ServiceAccountMatch, ServiceMatch, Spec, TierSpec,
-    WorkloadEndpointSpec, WorkloadPort,
+    KubernetesClusterNetworkPolicySpec, KubernetesNetworkPolicySpec, Labels, NetworkPolicySpec,
+    NetworkSetSpec, NodeBgp, NodeSpec, PolicyType, Port, ProfileSpec, Resource, ResourceKey, Rule,
+    ServiceAccountMatch, ServiceMatch, Spec, TierSpec, WorkloadEndpointSpec, WorkloadPort,
 };
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
@@ -96,6 +96,7 @@ fn keys() -> Vec<Key> {
     for name in ["p", "g", "h"] {
         keys.push(Key::resource(Kind::GlobalNetworkPolicy, "", name));
     }
+    keys.push(Key::resource(Kind::KubernetesClusterNetworkPolicy, "", "g"));
     keys.push(Key::resource(Kind::GlobalNetworkSet, "", "set"));
     keys.extend(TIERS.map(|name| Key::resource(Kind::Tier, "", name)));
     keys.extend(PROFILES.map(|name| Key::resource(Kind::Profile, "", name)));
@@ -161,6 +162,11 @@ impl Dice {
                 let spec = KubernetesNetworkPolicySpec(self.policy(key).spec);
                 let policy = Resource::new(&key.namespace, &key.name, spec);
                 Update::KubernetesNetworkPolicy(key.clone(), Some(Box::new(policy)))
+            }
+            Kind::KubernetesClusterNetworkPolicy => {
+                let spec = KubernetesClusterNetworkPolicySpec(self.global_policy(key).spec);
+                let policy = Resource::new("", &key.name, spec);
+                Update::KubernetesClusterNetworkPolicy(key.clone(), Some(Box::new(policy)))
             }
             Kind::GlobalNetworkPolicy => {
                 Update::GlobalNetworkPolicy(key.clone(), Some(self.global_policy(key)))
