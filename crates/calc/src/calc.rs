@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::tier::Tier;
-use calico_api::{Action, Key, Labels, Node, Profile, ProfileSpec, ResourceKey, WorkloadEndpoint};
+use calico_api::{Action, Key, Kind, Labels, Node, Profile, ProfileSpec, ResourceKey, WorkloadEndpoint};
 use calico_selector::translation::NAMESPACE_LABEL;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -26,18 +26,19 @@ use crate::active::{Active, TierRecord};
 use crate::change::{self, Change, TierEnd};
 use crate::cluster::{Cluster, is_own_block, read_node, read_pool};
 use crate::endpoints::{
-    Contributor, EndpointError, Local, check_spoofing, read_host, read_local_workload, read_set,
+    Contributor, EndpointError, Local, check_spoofing, read_host, read_local_workload, read_set, read_slice,
     read_workload,
 };
 use crate::intern::Interner;
 use crate::locals::{LocalEndpoint, Locals};
+use crate::members::Population;
 use crate::names::Names;
 use crate::parents::Parents;
 use crate::planted::{Bug, planted};
 use crate::policies::{LAST, SourcePolicy};
 use crate::profiles::Profiles;
 use crate::programs::{Origin, Program, Programs};
-use crate::rules::{RuleError, RuleLists};
+use crate::rules::{RuleError, RuleLists, SERVICE_LABEL};
 use crate::sets::Sets;
 use crate::update::{Problem, Update};
 
@@ -46,7 +47,7 @@ use crate::update::{Problem, Update};
 pub struct Calc {
     node: SmolStr,
     in_sync: bool,
-    /// Endpoints and network sets of the whole cluster.
+    /// Endpoints, network sets and slices of services of the whole cluster.
     items: Names,
     /// By item: number of its list of profiles.
     item_parents: Vec<Option<u32>>,
@@ -63,7 +64,9 @@ pub struct Calc {
     /// Profiles that may have become used or unused, or say something else.
     touched_profiles: BTreeSet<SmolStr>,
     problems: BTreeMap<Key, Vec<String>>,
-    /// Counts changes of `problems`.
+    /// What is to be said of services that rules name, while the datastore has none.
+    unknown_services: BTreeMap<Key, Vec<String>>,
+    /// Counts changes of what problems there are.
     problems_version: u64,
     /// `WorkloadSourceSpoofing` is `Any`.
     spoofing_allowed: bool,
@@ -98,6 +101,7 @@ impl Calc {
             told_profiles: BTreeMap::new(),
             touched_profiles: BTreeSet::new(),
             problems: BTreeMap::new(),
+            unknown_services: BTreeMap::new(),
             problems_version: 0,
             spoofing_allowed: false,
             spoofing: BTreeMap::new(),
@@ -112,9 +116,16 @@ impl Calc {
     ///
     /// A value that cannot be understood counts as absent and leaves a [`Problem`].
     pub fn update(&mut self, update: Update) {
-        if self.problems.remove(&update.key()).is_some() {
+        let key = update.key();
+        let had = self.problems.remove(&key).is_some() | self.unknown_services.remove(&key).is_some();
+        let had_slices = self.sets.has_slices();
+        self.take_in(update);
+        if had || self.sets.has_slices() != had_slices {
             self.problems_version += 1;
         }
+    }
+
+    fn take_in(&mut self, update: Update) {
         match update {
             // Pods that have ended are still there, without addresses.
             Update::WorkloadEndpoint(key, Some(endpoint)) if endpoint.spec.ip_networks.is_empty() => {
@@ -154,11 +165,17 @@ impl Calc {
                 let read = read_set(&set.spec.nets).map(|contributor| (contributor, None));
                 self.set_item(&key, read, labels(&set.metadata.labels), []);
             }
+            Update::KubernetesEndpointSlice(key, Some(slice)) => {
+                let service = format_smolstr!("{}/{}", key.namespace, slice.spec.service);
+                let read = read_slice(&slice.spec).map(|contributor| (contributor, None));
+                self.set_item(&key, read, std::iter::once((SERVICE_LABEL, service.as_str())), []);
+            }
             Update::WorkloadEndpoint(key, None) => {
                 self.spoofing.remove(&key);
                 self.remove_item(&key);
             }
             Update::HostEndpoint(key, None)
+            | Update::KubernetesEndpointSlice(key, None)
             | Update::NetworkSet(key, None)
             | Update::GlobalNetworkSet(key, None) => self.remove_item(&key),
             Update::NetworkPolicy(key, policy) => {
@@ -191,7 +208,7 @@ impl Calc {
             }
             Update::Unreadable(key, error) => {
                 if let Some(absent) = Update::absent(&key) {
-                    self.update(absent);
+                    self.take_in(absent);
                 }
                 self.note(&key, &error);
             }
@@ -237,7 +254,8 @@ impl Calc {
 
     /// What is wrong in the datastore, by key.
     pub fn problems(&self) -> impl Iterator<Item = Problem> + '_ {
-        self.problems.iter().flat_map(|(key, texts)| {
+        let services = (!self.sets.has_slices()).then_some(&self.unknown_services);
+        self.problems.iter().chain(services.into_iter().flatten()).flat_map(|(key, texts)| {
             texts.iter().map(|text| Problem { key: key.clone(), text: text.clone() })
         })
     }
@@ -297,7 +315,11 @@ impl Calc {
             self.item_parents.resize(item as usize + 1, None);
         }
         let list = self.parents.acquire_list(profiles);
-        self.sets.set_item(item, labels.clone(), self.parents.list(list), nets, &ports);
+        let population = match key.kind {
+            Kind::KubernetesEndpointSlice => Population::Slices,
+            _ => Population::Labelled,
+        };
+        self.sets.set_item(item, population, labels.clone(), self.parents.list(list), nets, &ports);
         let was_local = self.locals.get(item).is_some();
         // New users first, so that a profile that stays in use is never without one.
         if local.is_some() {
@@ -401,8 +423,9 @@ impl Calc {
                 format!("service {namespace}/{name} is not known: its rule matches nothing")
             })
             .collect();
-        for text in texts {
-            self.note(&key.clone().into(), &text);
+        if !texts.is_empty() {
+            self.problems_version += 1;
+            self.unknown_services.insert(key.clone().into(), texts);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use calico_api::kubernetes::endpoint_slice::{EndpointSliceSpec, SlicePort};
 use calico_api::{EndpointPort, HostEndpoint, ResourceKey, WorkloadEndpoint, WorkloadPort};
 use calico_net::{Cidr, IfName, Mac};
 use smol_str::{SmolStr, format_smolstr};
@@ -143,6 +144,14 @@ pub(crate) fn read_host(endpoint: &HostEndpoint) -> Result<(Contributor, LocalHo
 /// What a network set contributes to sets.
 pub(crate) fn read_set(nets: &[SmolStr]) -> Result<Contributor, EndpointError> {
     Ok(Contributor { nets: Nets::new(read_nets("nets", nets)?), ports: Vec::new() })
+}
+
+/// What a slice of a service's addresses contributes: each address with each port, whatever the ports are called.
+pub(crate) fn read_slice(slice: &EndpointSliceSpec) -> Result<Contributor, EndpointError> {
+    let EndpointSliceSpec { service: _, addresses, ports } = slice;
+    let nameless = SmolStr::default();
+    let ports = ports.iter().map(|SlicePort { name: _, protocol, port }| (&nameless, protocol, *port));
+    Ok(Contributor { nets: Nets::new(read_nets("addresses", addresses)?), ports: read_ports(ports)? })
 }
 
 fn read_nets(field: &'static str, nets: &[SmolStr]) -> Result<Vec<Cidr>, EndpointError> {

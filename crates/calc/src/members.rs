@@ -50,6 +50,15 @@ impl Nets {
     }
 }
 
+/// What a set is made of. Nobody's selector reaches the slices of services, and no rule's service reaches endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Population {
+    /// Endpoints and network sets.
+    Labelled,
+    /// Endpoint slices.
+    Slices,
+}
+
 /// What a set takes of the items that match its selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
@@ -62,8 +71,8 @@ pub(crate) enum Contents {
         /// Only ports of this protocol; any with `None`.
         protocol: Option<Protocol>,
     },
-    /// Nothing: what the set stands for is not known here.
-    Nothing(IpSetKind),
+    /// Their addresses with all ports that they have.
+    AllPorts,
 }
 
 impl Contents {
@@ -71,8 +80,7 @@ impl Contents {
     pub(crate) fn kind(&self) -> IpSetKind {
         match self {
             Contents::Nets => IpSetKind::Net,
-            Contents::Ports { .. } => IpSetKind::IpPort,
-            Contents::Nothing(kind) => *kind,
+            Contents::Ports { .. } | Contents::AllPorts => IpSetKind::IpPort,
         }
     }
 
@@ -101,14 +109,12 @@ impl Contents {
     }
 
     fn named<'a>(&'a self, ports: &'a [NamedPort]) -> impl Iterator<Item = &'a NamedPort> {
-        let wanted = match self {
-            Contents::Ports { name, protocol } => Some((name, protocol)),
-            Contents::Nets | Contents::Nothing(_) => None,
-        };
-        ports.iter().filter(move |port| {
-            wanted.is_some_and(|(name, protocol)| {
+        ports.iter().filter(move |port| match self {
+            Contents::Nets => false,
+            Contents::AllPorts => true,
+            Contents::Ports { name, protocol } => {
                 port.name == *name && protocol.is_none_or(|protocol| port.protocol == protocol)
-            })
+            }
         })
     }
 }

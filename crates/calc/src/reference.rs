@@ -32,6 +32,8 @@ pub type Datastore = BTreeMap<Key, Update>;
 
 /// Anything that selectors of rules can match.
 struct Item {
+    /// `<namespace>/<name>` of a service whose slice it is: then no selector reaches it.
+    service: Option<String>,
     labels: LabelMap,
     nets: BTreeSet<Cidr>,
     ports: BTreeSet<(String, Protocol, u16)>,
@@ -176,6 +178,7 @@ impl Reference<'_> {
                 }
                 let named = spec.ports.iter().filter(|port| !port.name.is_empty());
                 Some(Item {
+                    service: None,
                     labels: self.effective(&wep.metadata.labels, &spec.profiles),
                     nets: cidrs(&spec.ip_networks)?.into_iter().collect(),
                     ports: named
@@ -189,6 +192,7 @@ impl Reference<'_> {
                     return None;
                 }
                 Some(Item {
+                    service: None,
                     labels: self.effective(&hep.metadata.labels, &spec.profiles),
                     nets: addresses(&spec.expected_ips)?.into_iter().map(Cidr::host).collect(),
                     ports: spec
@@ -202,12 +206,25 @@ impl Reference<'_> {
                 let mut own = set.metadata.labels.clone();
                 own.insert("projectcalico.org/namespace".into(), key.namespace.clone());
                 Some(Item {
+                    service: None,
                     labels: self.effective(&own, &[format!("kns.{}", key.namespace).into()]),
                     nets: cidrs(&set.spec.nets)?.into_iter().collect(),
                     ports: BTreeSet::new(),
                 })
             }
+            Update::KubernetesEndpointSlice(key, Some(slice)) => Some(Item {
+                service: Some(format!("{}/{}", key.namespace, slice.spec.service)),
+                labels: LabelMap::new(),
+                nets: cidrs(&slice.spec.addresses)?.into_iter().collect(),
+                ports: slice
+                    .spec
+                    .ports
+                    .iter()
+                    .map(|port| Some((String::new(), port.protocol.resolve().ok()?, port.port)))
+                    .collect::<Option<_>>()?,
+            }),
             Update::GlobalNetworkSet(_, Some(set)) => Some(Item {
+                service: None,
                 labels: self.effective(&set.metadata.labels, &[]),
                 nets: cidrs(&set.spec.nets)?.into_iter().collect(),
                 ports: BTreeSet::new(),
@@ -397,21 +414,25 @@ impl Class {
 }
 
 fn members(meaning: &rules::SetMeaning, item: &Item) -> Vec<Member> {
-    match meaning {
-        rules::SetMeaning::Addresses(selector) if selector.matches(&item.labels) => {
-            item.nets.iter().copied().map(Member::Net).collect()
-        }
-        rules::SetMeaning::Ports(selector, name, wanted) if selector.matches(&item.labels) => {
-            let mut members = Vec::new();
-            for net in item.nets.iter().filter(|net| net.is_host()) {
-                for (port_name, protocol, port) in &item.ports {
-                    if port_name == name && wanted.is_none_or(|wanted| wanted == *protocol) {
-                        members.push(Member::IpPort { addr: net.addr(), protocol: *protocol, port: *port });
-                    }
+    let plain = || item.nets.iter().copied().map(Member::Net).collect();
+    let with_ports = |wanted: &dyn Fn(&str, Protocol) -> bool| {
+        let mut members = Vec::new();
+        for net in item.nets.iter().filter(|net| net.is_host()) {
+            for (name, protocol, port) in &item.ports {
+                if wanted(name, *protocol) {
+                    members.push(Member::IpPort { addr: net.addr(), protocol: *protocol, port: *port });
                 }
             }
-            members
         }
+        members
+    };
+    match (meaning, &item.service) {
+        (rules::SetMeaning::Addresses(selector), None) if selector.matches(&item.labels) => plain(),
+        (rules::SetMeaning::Ports(selector, name, wanted), None) if selector.matches(&item.labels) => {
+            with_ports(&|port, protocol| port == name && wanted.is_none_or(|wanted| wanted == protocol))
+        }
+        (rules::SetMeaning::ServiceAddresses(service), Some(of)) if service == of => plain(),
+        (rules::SetMeaning::ServicePorts(service), Some(of)) if service == of => with_ports(&|_, _| true),
         _ => Vec::new(),
     }
 }

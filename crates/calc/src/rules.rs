@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use crate::change::{Action, Icmp};
 
-pub(crate) use translation::{Translation, deny_all, translate};
+pub(crate) use translation::{SERVICE_LABEL, Translation, deny_all, translate};
 
 /// The rules of one policy or profile. Equal ones are kept once, whoever says them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ impl RuleLists {
         Ok(())
     }
 
-    /// Services that the rules name, which match nothing because services are not known here.
+    /// Services that the rules name.
     pub(crate) fn services(&self) -> impl Iterator<Item = &(SmolStr, SmolStr)> {
         let rules = self.ingress.iter().chain(&self.egress);
         let sides = rules.flat_map(|rule| [&rule.source, &rule.destination]).flatten();

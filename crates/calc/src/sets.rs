@@ -22,7 +22,7 @@ use smol_str::SmolStr;
 use crate::change::{Change, IpSetId, Member};
 use crate::claims::Claims;
 use crate::intern::Interner;
-use crate::members::{Contents, NamedPort, Nets, claimed};
+use crate::members::{Contents, NamedPort, Nets, Population, claimed};
 use crate::planted::{Bug, planted};
 use crate::slab::Slab;
 
@@ -31,8 +31,10 @@ use crate::slab::Slab;
 pub(crate) struct SetSpec {
     /// Its id, which follows from the rest.
     pub(crate) id: IpSetId,
-    /// Which items it is made of; nobody with `None`.
-    pub(crate) selector: Option<Selector>,
+    /// Among whom its items are.
+    pub(crate) population: Population,
+    /// Which of them it is made of.
+    pub(crate) selector: Selector,
     /// What it takes of them.
     pub(crate) contents: Contents,
 }
@@ -50,7 +52,7 @@ struct Set {
     id: IpSetId,
     contents: Contents,
     /// Number of the selector in use.
-    selector: Option<u32>,
+    selector: u32,
     /// Rule lists that name it.
     users: u32,
     /// Whether the consumer knows it.
@@ -62,6 +64,7 @@ struct Set {
 /// A selector that at least one set is made by.
 #[derive(Debug)]
 struct Use {
+    population: Population,
     uid: SmolStr,
     matched: RoaringBitmap,
     sets: SmallVec<[u32; 2]>,
@@ -73,9 +76,11 @@ pub(crate) struct Sets {
     index: Index,
     claims: Claims,
     contributions: Vec<Option<Contribution>>,
+    /// Items that are slices of services: few beside the others.
+    slices: RoaringBitmap,
     ports: Interner<Box<[NamedPort]>>,
     uses: Slab<Use>,
-    use_by_uid: FxHashMap<SmolStr, u32>,
+    use_by_uid: FxHashMap<(Population, SmolStr), u32>,
     sets: Slab<Set>,
     set_by_id: FxHashMap<IpSetId, u32>,
     /// Sets that have touched members.
@@ -88,10 +93,11 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
-    /// Adds or replaces an endpoint or network set.
+    /// Adds or replaces an endpoint, network set or slice. An item never changes its population.
     pub(crate) fn set_item<'a>(
         &mut self,
         item: u32,
+        population: Population,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         parents: &[u32],
         nets: Nets,
@@ -112,14 +118,23 @@ impl Sets {
             let ports = self.ports.acquire(ports);
             self.contributions[item as usize] = Some(Contribution { nets, ports });
         }
+        if population == Population::Slices {
+            self.slices.insert(item);
+        }
         self.index.set_item(item, labels, parents, &mut self.events);
         self.follow_events();
     }
 
-    /// Takes an endpoint or network set away, if it is there.
+    /// Whether there are slices of services at all.
+    pub(crate) fn has_slices(&self) -> bool {
+        !self.slices.is_empty()
+    }
+
+    /// Takes an endpoint, network set or slice away, if it is there.
     pub(crate) fn remove_item(&mut self, item: u32) {
         self.index.remove_item(item, &mut self.events);
         self.follow_events();
+        self.slices.remove(item);
         let Some(contribution) = self.contributions.get_mut(item as usize).and_then(Option::take) else {
             return;
         };
@@ -156,6 +171,11 @@ impl Sets {
     fn follow_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
+            if (self.uses[event.selector].population == Population::Slices)
+                != self.slices.contains(event.item)
+            {
+                continue;
+            }
             let sets = self.uses[event.selector].sets.clone();
             for set in sets {
                 self.touch(set, event.item);
@@ -174,7 +194,10 @@ impl Sets {
     fn touch(&mut self, number: u32, item: u32) {
         let Sets { claims, contributions, ports, uses, sets, dirty, .. } = self;
         let Set { contents, selector, live, touched, .. } = &mut sets[number];
-        let (true, Some(selector)) = (*live, *selector) else { return };
+        if !*live {
+            return;
+        }
+        let selector = *selector;
         let Some(Contribution { nets, ports: port_list }) = &contributions[item as usize] else { return };
         for member in contents.members(nets, ports.get(*port_list)) {
             if let Entry::Vacant(entry) = touched.entry(member) {
@@ -192,14 +215,12 @@ impl Sets {
             self.unused.remove(number);
             return *number;
         }
-        let SetSpec { id, selector, contents } = spec.clone();
-        let selector = selector.map(|selector| self.acquire_selector(&selector));
+        let SetSpec { id, population, selector, contents } = spec.clone();
+        let selector = self.acquire_selector(population, &selector);
         let touched = FxHashMap::default();
         let number =
             self.sets.insert(Set { id: id.clone(), contents, selector, users: 1, live: false, touched });
-        if let Some(selector) = selector {
-            self.uses[selector].sets.push(number);
-        }
+        self.uses[selector].sets.push(number);
         self.set_by_id.insert(id, number);
         self.fresh.insert(number);
         number
@@ -214,14 +235,14 @@ impl Sets {
         }
     }
 
-    fn acquire_selector(&mut self, selector: &Selector) -> u32 {
+    fn acquire_selector(&mut self, population: Population, selector: &Selector) -> u32 {
         let uid = SmolStr::from(selector.uid());
-        if let Some(number) = self.use_by_uid.get(&uid) {
+        if let Some(number) = self.use_by_uid.get(&(population, uid.clone())) {
             return *number;
         }
-        let number =
-            self.uses.insert(Use { uid: uid.clone(), matched: RoaringBitmap::new(), sets: SmallVec::new() });
-        self.use_by_uid.insert(uid, number);
+        let (matched, sets) = (RoaringBitmap::new(), SmallVec::new());
+        let number = self.uses.insert(Use { population, uid: uid.clone(), matched, sets });
+        self.use_by_uid.insert((population, uid), number);
         // The set is not live yet: nothing is touched.
         self.index.add_selector(number, selector, &mut self.events);
         self.follow_events();
@@ -232,15 +253,13 @@ impl Sets {
         let set = self.sets.remove(number);
         self.set_by_id.remove(&set.id);
         self.dirty.remove(&number);
-        if let Some(selector) = set.selector {
-            let users = &mut self.uses[selector].sets;
-            users.retain(|other| *other != number);
-            if users.is_empty() {
-                self.index.remove_selector(selector, &mut self.events);
-                self.events.clear();
-                let Use { uid, .. } = self.uses.remove(selector);
-                self.use_by_uid.remove(&uid);
-            }
+        let users = &mut self.uses[set.selector].sets;
+        users.retain(|other| *other != number);
+        if users.is_empty() {
+            self.index.remove_selector(set.selector, &mut self.events);
+            self.events.clear();
+            let Use { population, uid, .. } = self.uses.remove(set.selector);
+            self.use_by_uid.remove(&(population, uid));
         }
         set
     }
@@ -263,7 +282,6 @@ impl Sets {
                 continue;
             }
             let Set { id, contents, selector, .. } = &self.sets[number];
-            let Some(selector) = selector else { continue };
             let matched = &self.uses[*selector].matched;
             let (mut added, mut removed) = (Vec::new(), Vec::new());
             for (member, was_there) in touched {
@@ -294,7 +312,6 @@ impl Sets {
     /// The members of a set, each once: every member comes from the first of its claimants that contributes it.
     fn members(&self, number: u32) -> Vec<Member> {
         let Set { contents, selector, .. } = &self.sets[number];
-        let Some(selector) = selector else { return Vec::new() };
         let matched = &self.uses[*selector].matched;
         let view = self.view();
         let mut members = Vec::new();
@@ -315,7 +332,11 @@ impl Sets {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let no_items = self.contributions.iter().all(Option::is_none) && self.claims.is_empty();
-        no_items && self.ports.len() == 0 && self.sets.len() == 0 && self.uses.len() == 0
+        no_items
+            && self.slices.is_empty()
+            && self.ports.len() == 0
+            && self.sets.len() == 0
+            && self.uses.len() == 0
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the calculation is told: one key of the datastore, and what it holds now.
 
+use calico_api::kubernetes::endpoint_slice::KubernetesEndpointSlice;
 use calico_api::{
     DecodeError, Entry, GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, IPPool, IpamBlock, Key, Kind,
     KubernetesClusterNetworkPolicy, KubernetesNetworkPolicy, NetworkPolicy, NetworkSet, Node, Profile,
@@ -16,6 +17,8 @@ pub enum Update {
     HostEndpoint(ResourceKey, Option<Box<HostEndpoint>>),
     /// A namespaced policy.
     NetworkPolicy(ResourceKey, Option<Box<NetworkPolicy>>),
+    /// A slice of the addresses of a service.
+    KubernetesEndpointSlice(ResourceKey, Option<Box<KubernetesEndpointSlice>>),
     /// A policy of Kubernetes' own.
     KubernetesNetworkPolicy(ResourceKey, Option<Box<KubernetesNetworkPolicy>>),
     /// A cluster-wide policy of Kubernetes' own.
@@ -63,6 +66,7 @@ impl Update {
                 WorkloadEndpoint,
                 HostEndpoint,
                 NetworkPolicy,
+                KubernetesEndpointSlice,
                 KubernetesNetworkPolicy,
                 KubernetesClusterNetworkPolicy,
                 GlobalNetworkPolicy,
@@ -93,6 +97,7 @@ impl Update {
             Update::WorkloadEndpoint(key, _)
             | Update::HostEndpoint(key, _)
             | Update::NetworkPolicy(key, _)
+            | Update::KubernetesEndpointSlice(key, _)
             | Update::KubernetesNetworkPolicy(key, _)
             | Update::KubernetesClusterNetworkPolicy(key, _)
             | Update::GlobalNetworkPolicy(key, _)

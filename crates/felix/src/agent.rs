@@ -96,15 +96,16 @@ pub enum RunError {
 
 /// What is followed in the datastore (spec 1 §2.6).
 fn selections() -> Vec<Selection> {
-    const KINDS: [Kind; 14] = [
+    const KINDS: [Kind; 15] = [
         Kind::ClusterInformation,
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
         Kind::GlobalNetworkSet,
         Kind::HostEndpoint,
         Kind::IPPool,
-        // Only the Kubernetes datastore has any of these two.
+        // Only the Kubernetes datastore has any of these three.
         Kind::KubernetesClusterNetworkPolicy,
+        Kind::KubernetesEndpointSlice,
         Kind::KubernetesNetworkPolicy,
         Kind::NetworkPolicy,
         Kind::NetworkSet,

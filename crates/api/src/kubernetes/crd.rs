@@ -217,33 +217,13 @@ pub fn object(
     let (Some(table), Some(name)) = (Table::of(key), object_name(key)) else {
         return Err(fail("the Kubernetes datastore has no custom resource for this key".to_owned()));
     };
-    let (metadata, spec, status) = match key {
-        Key::Resource(ResourceKey { namespace, .. }) => {
-            let entry = Entry {
-                key: key.clone(),
-                value: value.to_vec().into(),
-                revision: Revision(SmolStr::default()),
-            };
-            let AnyResource { kind, metadata, mut spec, status } =
-                AnyResource::decode(&entry).map_err(|error| fail(error.reason))?;
-            if kind == Kind::IPAMConfiguration {
-                record::complete_config(&mut spec);
-            }
-            let (name, namespace) = (name.clone(), namespace.clone());
-            let metadata = Metadata { name, namespace, ..metadata };
-            (metadata, spec, status)
-        }
-        _ => {
-            let (labels, spec) = record::write(group, key, value).map_err(fail)?;
-            (Metadata { name: name.clone(), labels, ..Metadata::default() }, spec, None)
-        }
-    };
+    let Content { metadata, spec, status } = content(group, key, value).map_err(fail)?;
     let stored = stored.and_then(|stored| stored.get("metadata")).and_then(Value::as_object);
     // A policy of old writers' is called otherwise, and stays so.
     let stored_name = stored.and_then(|stored| stored.get("name")).and_then(Value::as_str);
-    let object_name = stored_name.map_or_else(|| name.clone(), SmolStr::new);
+    let name = stored_name.map_or(name, SmolStr::new);
     let policy = matches!(table, Table::Resource(kind) if kind.is_tiered_policy());
-    let mut meta = metadata::pack(group, policy, object_name, metadata);
+    let mut meta = metadata::pack(group, policy, name, metadata);
     for (field, value) in stored.into_iter().flatten() {
         if !metadata::REWRITTEN.contains(&field.as_str()) {
             meta.entry(field.clone()).or_insert_with(|| value.clone());
@@ -261,6 +241,29 @@ pub fn object(
         object.insert("status".to_owned(), status);
     }
     Ok(Value::Object(object))
+}
+
+/// What a value says, in the words of custom resources.
+struct Content {
+    metadata: Metadata,
+    spec: Map<String, Value>,
+    status: Option<Value>,
+}
+
+fn content(group: ApiGroup, key: &Key, value: &[u8]) -> Result<Content, String> {
+    let Key::Resource(ResourceKey { namespace, name, .. }) = key else {
+        let (labels, spec) = record::write(group, key, value)?;
+        return Ok(Content { metadata: Metadata { labels, ..Metadata::default() }, spec, status: None });
+    };
+    let (value, revision) = (value.to_vec().into(), Revision(SmolStr::default()));
+    let decoded = AnyResource::decode(&Entry { key: key.clone(), value, revision });
+    let AnyResource { kind, metadata, mut spec, status } = decoded.map_err(|error| error.reason)?;
+    if kind == Kind::IPAMConfiguration {
+        record::complete_config(&mut spec);
+    }
+    // The key is what counts, not what the value says of itself.
+    let metadata = Metadata { name: name.clone(), namespace: namespace.clone(), ..metadata };
+    Ok(Content { metadata, spec, status })
 }
 
 /// Whether the object is marked as deleted, the first of a deletion's two steps.

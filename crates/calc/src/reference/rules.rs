@@ -14,15 +14,16 @@ use crate::change::{Action, Icmp, IpSetId, IpSetKind, Rule, Side};
 pub(super) enum SetMeaning {
     Addresses(Selector),
     Ports(Selector, String, Option<Protocol>),
-    Service(IpSetKind),
+    /// Of `<namespace>/<name>`.
+    ServiceAddresses(String),
+    ServicePorts(String),
 }
 
 impl SetMeaning {
     pub(super) fn kind(&self) -> IpSetKind {
         match self {
-            SetMeaning::Addresses(_) => IpSetKind::Net,
-            SetMeaning::Ports(..) => IpSetKind::IpPort,
-            SetMeaning::Service(kind) => *kind,
+            SetMeaning::Addresses(_) | SetMeaning::ServiceAddresses(_) => IpSetKind::Net,
+            SetMeaning::Ports(..) | SetMeaning::ServicePorts(_) => IpSetKind::IpPort,
         }
     }
 }
@@ -165,12 +166,13 @@ fn side(
     if let Some(service) = &entity.services {
         let of = if service.namespace.is_empty() { namespace.unwrap_or("") } else { &service.namespace };
         let prefix = if is_destination { "svc" } else { "svcnoport" };
-        let id = IpSetId(unique_id(prefix, &format!("{of}/{}", service.name)).into());
+        let service = format!("{of}/{}", service.name);
+        let id = IpSetId(unique_id(prefix, &service).into());
         if is_destination {
-            sets.insert(id.clone(), SetMeaning::Service(IpSetKind::IpPort));
+            sets.insert(id.clone(), SetMeaning::ServicePorts(service));
             side.named_ports.push(id);
         } else {
-            sets.insert(id.clone(), SetMeaning::Service(IpSetKind::Net));
+            sets.insert(id.clone(), SetMeaning::ServiceAddresses(service));
             side.ip_sets.push(id);
         }
     }

@@ -19,8 +19,7 @@ fn translated_rule(namespace: Option<&str>, rule: rule::Rule) -> (Rule, Vec<Stri
     let lists = RuleLists::read(namespace.is_some(), &[rule], &[]).unwrap();
     lists.check_selectors().unwrap();
     let Translation { mut ingress, sets, .. } = translate(&lists, namespace).unwrap();
-    let text =
-        |spec: &crate::sets::SetSpec| spec.selector.as_ref().map(ToString::to_string).unwrap_or_default();
+    let text = |spec: &crate::sets::SetSpec| spec.selector.to_string();
     (ingress.remove(0), sets.iter().map(text).collect())
 }
 
@@ -91,10 +90,15 @@ fn what_is_not_understood_is_refused() {
 }
 
 #[test]
-fn a_service_matches_nothing_and_is_named() {
-    let service = rule::ServiceMatch { name: "web".into(), namespace: Default::default() };
-    let entity = EntityRule { services: Some(service), ..EntityRule::default() };
-    let (rule, sets) = translated(Some("blue"), entity);
-    assert_eq!(rule.source.ip_sets, [IpSetId(calico_selector::unique_id("svcnoport", "blue/web").into())]);
-    assert_eq!(sets, [""]);
+fn a_service_is_a_set_of_its_slices() {
+    let check = |name: &str, selector: &str| {
+        let service = rule::ServiceMatch { name: name.into(), namespace: Default::default() };
+        let entity = EntityRule { services: Some(service), ..EntityRule::default() };
+        let (rule, sets) = translated(Some("blue"), entity);
+        let id = calico_selector::unique_id("svcnoport", &format!("blue/{name}"));
+        assert_eq!(rule.source.ip_sets, [IpSetId(id.into())]);
+        assert_eq!(sets, [selector]);
+    };
+    check("web", "service == \"blue/web\"");
+    check("x' || has(service) || 'y", "!all()");
 }

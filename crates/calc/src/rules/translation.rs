@@ -5,9 +5,12 @@ use calico_selector::{Selector, unique_id};
 use smol_str::SmolStr;
 
 use super::{RuleError, RuleLists, SourceRule, SourceSide};
-use crate::change::{Action, IpSetId, IpSetKind, Rule, Side};
-use crate::members::Contents;
+use crate::change::{Action, IpSetId, Rule, Side};
+use crate::members::{Contents, Population};
 use crate::sets::SetSpec;
+
+/// The label of endpoint slices, among themselves, with `<namespace>/<name>` of their service.
+pub(crate) const SERVICE_LABEL: &str = "service";
 
 /// Translated rules and the sets that they name.
 #[derive(Debug)]
@@ -114,7 +117,7 @@ fn translate_side(
         let (service_namespace, name) = &**service;
         let own = || namespace.unwrap_or_default();
         let of = if service_namespace.is_empty() { own() } else { service_namespace };
-        let spec = service_set(&format!("{of}/{name}"), end);
+        let spec = service_set(&format!("{of}/{name}"), end)?;
         match end {
             End::Source => translated.ip_sets.push(note(spec)),
             End::Destination => translated.named_ports.push(note(spec)),
@@ -135,7 +138,8 @@ fn merged(
 fn address_set(selector: &Selector) -> SetSpec {
     SetSpec {
         id: IpSetId(SmolStr::from(selector.uid())),
-        selector: Some(selector.clone()),
+        population: Population::Labelled,
+        selector: selector.clone(),
         contents: Contents::Nets,
     }
 }
@@ -146,20 +150,25 @@ fn port_set(name: &SmolStr, protocol: Option<Protocol>, selector: &Selector) -> 
     let of = protocol.and_then(Protocol::name).unwrap_or("any").to_ascii_lowercase();
     SetSpec {
         id: IpSetId(SmolStr::from(unique_id("n", &format!("{},{of},{name}", selector.uid())))),
-        selector: Some(selector.clone()),
+        population: Population::Labelled,
+        selector: selector.clone(),
         contents: Contents::Ports { name: name.as_str().into(), protocol },
     }
 }
 
-/// The set of a service, empty: services come with the Kubernetes datastore, and an empty set matches nothing.
-fn service_set(service: &str, end: End) -> SetSpec {
-    let (prefix, kind) = match end {
-        End::Source => ("svcnoport", IpSetKind::Net),
-        End::Destination => ("svc", IpSetKind::IpPort),
+/// The set of a service's addresses; where it is the destination, with the ports that it has there (spec 1 §3.10).
+fn service_set(service: &str, end: End) -> Result<SetSpec, RuleError> {
+    let (prefix, contents) = match end {
+        End::Source => ("svcnoport", Contents::Nets),
+        End::Destination => ("svc", Contents::AllPorts),
     };
-    SetSpec {
+    // Kubernetes has no service with another name, and such text could change what is selected.
+    let plain = service.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/'));
+    let text = if plain { format!("{SERVICE_LABEL} == '{service}'") } else { "!all()".to_owned() };
+    Ok(SetSpec {
         id: IpSetId(SmolStr::from(unique_id(prefix, service))),
-        selector: None,
-        contents: Contents::Nothing(kind),
-    }
+        population: Population::Slices,
+        selector: super::parse(&text)?,
+        contents,
+    })
 }

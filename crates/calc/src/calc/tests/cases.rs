@@ -1,5 +1,6 @@
 //! Single cases, spelt out: what a reader may want to know without running the oracle.
 
+use calico_api::kubernetes::endpoint_slice::{EndpointSliceSpec, SlicePort};
 use calico_api::{
     EntityRule, KubernetesNetworkPolicySpec, NetworkPolicySpec, Order, PolicyType, Resource, Rule,
     ServiceMatch, WorkloadEndpointSpec, decode, key::Kind,
@@ -193,18 +194,80 @@ fn problems_name_the_resource_and_go_when_it_is_mended() {
     assert_eq!(kinds(&flushed(&mut calc)), ["set added", "policy changed", "workload changed"]);
 }
 
-#[test]
-fn a_service_is_reported_and_matches_nothing() {
-    let source = EntityRule {
+/// A policy that lets the service `web` in, out, and everybody in by a selector.
+fn services_policy() -> Update {
+    let web = || EntityRule {
         services: Some(ServiceMatch { name: "web".into(), namespace: SmolStr::default() }),
         ..EntityRule::default()
     };
-    let rule = Rule { source, ..Rule::new(Action::Allow) };
-    let spec = NetworkPolicySpec { ingress: vec![rule], ..NetworkPolicySpec::default() };
+    let everybody = EntityRule { selector: "all()".into(), ..EntityRule::default() };
+    let from = |source: EntityRule| Rule { source, ..Rule::new(Action::Allow) };
+    let spec = NetworkPolicySpec {
+        ingress: vec![from(web()), from(everybody)],
+        egress: vec![Rule { destination: web(), ..Rule::new(Action::Allow) }],
+        types: vec![PolicyType::Ingress, PolicyType::Egress],
+        ..NetworkPolicySpec::default()
+    };
     let policy = Resource::new("blue", "p", spec);
-    let update = Update::NetworkPolicy(policy.key(), Some(Box::new(policy)));
+    Update::NetworkPolicy(policy.key(), Some(Box::new(policy)))
+}
+
+#[test]
+fn a_service_has_the_addresses_and_ports_of_its_slices() {
+    let slice = |namespace: &str, name: &str, addr: &str| {
+        let port = |name: &str, port| SlicePort { name: name.into(), protocol: "TCP".into(), port };
+        let spec = EndpointSliceSpec {
+            service: "web".into(),
+            addresses: vec![addr.into()],
+            ports: vec![port("http", 80), port("also", 80)],
+        };
+        let slice = Resource::new(namespace, name, spec);
+        Update::KubernetesEndpointSlice(slice.key(), Some(Box::new(slice)))
+    };
+    let (mut calc, changes) = synced([
+        workload("one", "a", "10.0.0.1/32"),
+        services_policy(),
+        slice("blue", "web-1", "192.0.2.1"),
+        slice("red", "web-1", "192.0.2.9"),
+    ]);
+    assert_eq!(calc.problems().count(), 0);
+    let net = |text: &str| Member::Net(text.parse().unwrap());
+    let port = |text: &str| Member::IpPort {
+        addr: text.parse().unwrap(),
+        protocol: calico_net::Protocol::TCP,
+        port: 80,
+    };
+    let members = |prefix: &str, changes: &[Change]| -> Vec<Member> {
+        let found = changes.iter().find_map(|change| match change {
+            Change::IpSetAdded { id, members, .. } if id.0.starts_with(prefix) => Some(members.clone()),
+            Change::IpSetChanged { id, added, removed } if id.0.starts_with(prefix) => {
+                assert_eq!(removed, &[]);
+                Some(added.clone())
+            }
+            _ => None,
+        });
+        found.unwrap_or_default()
+    };
+    assert_eq!(members("svcnoport:", &changes), [net("192.0.2.1/32")]);
+    assert_eq!(members("svc:", &changes), [port("192.0.2.1")]);
+    // A slice is nothing that a selector could match.
+    assert_eq!(members("s:", &changes), [net("10.0.0.1/32")]);
+    calc.update(slice("blue", "web-2", "192.0.2.2"));
+    let changes = flushed(&mut calc);
+    assert_eq!(changes.len(), 2);
+    assert_eq!(members("svcnoport:", &changes), [net("192.0.2.2/32")]);
+    assert_eq!(members("svc:", &changes), [port("192.0.2.2")]);
+}
+
+#[test]
+fn without_any_slices_a_service_is_reported_and_matches_nothing() {
+    let update = services_policy();
     let (calc, changes) = synced([workload("one", "a", "10.0.0.1/32"), update]);
-    assert!(matches!(&changes[0], Change::IpSetAdded { members, .. } if members.is_empty()));
+    let empty = |change: &Change| match change {
+        Change::IpSetAdded { id, members, .. } => id.0.starts_with("svc") && members.is_empty(),
+        _ => false,
+    };
+    assert_eq!(changes.iter().filter(|change| empty(change)).count(), 2);
     assert!(calc.problems().next().is_some_and(|problem| problem.text.contains("web")));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use calico_api::kubernetes::endpoint_slice::{EndpointSliceSpec, SlicePort};
 use calico_api::number::Order;
 use calico_api::{
     Action, AffinityOwner, AllowedUse, EncapMode, EndpointPort, EntityRule, GlobalNetworkPolicySpec,
@@ -88,6 +89,9 @@ fn keys() -> Vec<Key> {
         for policy in ["p", "k"] {
             keys.push(Key::resource(Kind::KubernetesNetworkPolicy, namespace, policy));
         }
+        for slice in ["web-1", "web-2"] {
+            keys.push(Key::resource(Kind::KubernetesEndpointSlice, namespace, slice));
+        }
         keys.push(Key::resource(Kind::NetworkSet, namespace, "set"));
     }
     for name in ["nic", "any", "far"] {
@@ -158,6 +162,10 @@ impl Dice {
             Kind::WorkloadEndpoint => Update::WorkloadEndpoint(key.clone(), Some(self.workload(key))),
             Kind::HostEndpoint => Update::HostEndpoint(key.clone(), Some(self.host(key))),
             Kind::NetworkPolicy => Update::NetworkPolicy(key.clone(), Some(self.policy(key))),
+            Kind::KubernetesEndpointSlice => {
+                let slice = Resource::new(&key.namespace, &key.name, self.slice());
+                Update::KubernetesEndpointSlice(key.clone(), Some(Box::new(slice)))
+            }
             Kind::KubernetesNetworkPolicy => {
                 let spec = KubernetesNetworkPolicySpec(self.policy(key).spec);
                 let policy = Resource::new(&key.namespace, &key.name, spec);
@@ -239,6 +247,16 @@ impl Dice {
         let mut addresses = vec![self.text(&ADDRESSES)];
         addresses.extend(self.some(1, &ADDRESSES));
         addresses
+    }
+
+    fn slice(&mut self) -> EndpointSliceSpec {
+        let mut ports = Vec::new();
+        for name in self.some(2, &["http", "dns"]) {
+            let (protocol, port) = (self.protocol(), self.one(&[80, 53]));
+            ports.push(SlicePort { name, protocol: (&*protocol).into(), port });
+        }
+        let service = self.text(&["web", "web", "db"]);
+        EndpointSliceSpec { service, addresses: self.some(3, &ADDRESSES), ports }
     }
 
     fn protocol(&mut self) -> SmolStr {
@@ -385,7 +403,7 @@ impl Dice {
             selector: self.rarely(&["kind == 'k'"]),
         });
         let services =
-            self.percent(5).then(|| ServiceMatch { name: "web".into(), namespace: self.rarely(&["blue"]) });
+            self.percent(15).then(|| ServiceMatch { name: "web".into(), namespace: self.rarely(&["blue"]) });
         EntityRule {
             nets: if self.percent(15) { self.some(2, &PREFIXES) } else { vec![] },
             selector: if self.percent(60) { self.text(&SELECTORS[..12]) } else { self.rarely(&SELECTORS) },
