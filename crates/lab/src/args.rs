@@ -7,17 +7,22 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::k8s::{self, args::K8sCommand};
 use crate::probe::{self, Probe};
 use crate::race::{self, victim::Victim};
 use crate::{demo, fabric, init, state::Lab, status, workload};
+
+/// Where a lab lives unless told otherwise.
+const DEFAULT_DIR: &str = "/run/calico-lab";
 
 /// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.
 #[derive(Parser, Debug)]
 #[command(name = "calico lab", version)]
 pub struct Args {
-    /// Directory of the lab: state, logs, datastore. One lab per directory.
-    #[arg(long, global = true, env = "CALICO_LAB_DIR", default_value = "/run/calico-lab")]
-    dir: PathBuf,
+    /// Directory of the lab: state, logs, datastore. One lab per directory. [default: /run/calico-lab, and for k8s
+    /// /var/cache/calico-lab/k8s]
+    #[arg(long, global = true, env = "CALICO_LAB_DIR")]
+    dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +61,9 @@ enum Command {
     Workload(WorkloadCommand),
     /// Build a lab, run the policy story with real requests, and take it down again.
     Demo(DemoArgs),
+    /// A real Kubernetes cluster: control plane, nodes, kubectl.
+    #[command(subcommand)]
+    K8s(K8sCommand),
     /// Race the shipped binary on a lab that is up; one line each: letter name figure unit peer ratio.
     #[command(subcommand)]
     Race(RaceCommand),
@@ -157,7 +165,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(Args { dir, command }: Args) -> Result<ExitCode> {
+    let default = if matches!(command, Command::K8s(_)) { k8s::DEFAULT_DIR } else { DEFAULT_DIR };
+    let dir = dir.unwrap_or_else(|| PathBuf::from(default));
     match command {
+        Command::K8s(command) => return k8s::run(&dir, command),
         Command::Up(up) => {
             fabric::build(&dir, &up)?;
         }

@@ -47,7 +47,7 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
 fn spawn_all(lab: &mut Lab, args: &UpArgs) -> Result<()> {
     lab.fabric_pid = spawn_holder(lab)?;
     lab.save()?;
-    link_fabric(lab)?;
+    link_fabric(lab.fabric_pid)?;
     if args.datastore == Datastore::Etcd {
         step("etcd");
         spawn_etcd(lab)?;
@@ -91,12 +91,18 @@ fn spawn_holder(lab: &Lab) -> Result<i32> {
 
 /// A command that runs in the fabric.
 pub fn in_fabric(lab: &Lab, program: &str) -> Result<Command> {
+    in_place(lab.fabric_pid, program)
+}
+
+/// A command that runs where the process `pid` does.
+fn in_place(pid: i32, program: &str) -> Result<Command> {
     let mut command = Command::new(program);
-    Namespaces::of_node(lab.fabric_pid)?.enter(&mut command);
+    Namespaces::of_node(pid)?.enter(&mut command);
     Ok(command)
 }
 
-fn link_fabric(lab: &Lab) -> Result<()> {
+/// Makes the bridge where the process `pid` runs.
+pub fn link_fabric(pid: i32) -> Result<()> {
     for line in [
         "link set lo up",
         "link add fabric0 type bridge",
@@ -104,12 +110,34 @@ fn link_fabric(lab: &Lab) -> Result<()> {
         &format!("addr add {ADDRESS_V4}/24 dev fabric0"),
         &format!("addr add {ADDRESS_V6}/64 dev fabric0 nodad"),
     ] {
-        output(in_fabric(lab, "ip")?.args(line.split(' ')))?;
+        output(in_place(pid, "ip")?.args(line.split(' ')))?;
     }
     // Bridged frames must not meet this namespace's netfilter hooks: the fabric is a wire.
     for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
-        output(in_fabric(lab, "sh")?.args(["-c", &format!("[ ! -e {path} ] || echo 0 > {path}")]))?;
+        output(in_place(pid, "sh")?.args(["-c", &format!("[ ! -e {path} ] || echo 0 > {path}")]))?;
+    }
+    Ok(())
+}
+
+/// A wire from the bridge of the fabric, where the process `fabric` runs, to `eth0` where the process `pid` runs.
+pub fn wire(fabric: i32, port: &str, pid: i32, ipv4: &str, ipv6: &str) -> Result<()> {
+    let peer = pid.to_string();
+    output(
+        in_place(fabric, "ip")?
+            .args(["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", &peer]),
+    )?;
+    output(in_place(fabric, "ip")?.args(["link", "set", port, "master", "fabric0", "up"]))?;
+    for line in [
+        "link set lo up".to_owned(),
+        format!("addr add {ipv4}/24 dev eth0"),
+        format!("addr add {ipv6}/64 dev eth0 nodad"),
+        "link set eth0 up".to_owned(),
+        // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
+        format!("route add default via {ADDRESS_V4}"),
+        format!("-6 route add default via {ADDRESS_V6}"),
+    ] {
+        output(in_place(pid, "ip")?.args(line.split(' ')))?;
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::mount::{MsFlags, mount};
 
+use crate::mounts;
 use crate::state::Lab;
 use crate::wait::until;
 
@@ -57,37 +57,15 @@ fn agent_environment() -> [(&'static str, &'static str); 9] {
 
 /// `/run`, `/sys` and Calico's directories become the node's own; the machine's stay as they are.
 fn mount_own(node_dir: &Path, lab_dir: &Path) -> Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .context("private mounts")?;
-    // The lab may itself live under /run: keep a way to it.
-    let keep = lab_dir.starts_with("/run") || lab_dir.starts_with("/var/run");
-    let aside = Path::new("/mnt");
-    if keep {
-        mount(Some(lab_dir), aside, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("lab directory")?;
-    }
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755")).context("/run")?;
-    if keep {
-        std::fs::create_dir_all(lab_dir)?;
-        mount(Some(aside), lab_dir, None::<&str>, MsFlags::MS_MOVE, None::<&str>).context("lab directory")?;
-    }
+    mounts::make_private()?;
+    mounts::own_run(lab_dir)?;
     for dir in ["/run/calico", "/run/netns", "/run/lock"] {
         std::fs::create_dir_all(dir).with_context(|| dir.to_owned())?;
     }
-    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).context("/sys")?;
+    mounts::own_sys()?;
     for (parent, name) in [("/var/lib", "lib"), ("/var/log", "log"), ("/etc", "etc")] {
-        // The machine may not have Calico's directories, and a lab must not make them: another lab, or a Calico of the
-        // machine's own, may come and go meanwhile. So they are made in a layer of the node's own.
-        let layer = node_dir.join("layer").join(name);
-        let (upper, work) = (layer.join("upper"), layer.join("work"));
-        std::fs::create_dir_all(&upper)?;
-        std::fs::create_dir_all(&work)?;
-        let options = format!("lowerdir={parent},upperdir={},workdir={}", upper.display(), work.display());
-        mount(Some("overlay"), parent, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-            .with_context(|| format!("a layer over {parent}"))?;
-        let target = Path::new(parent).join("calico");
-        std::fs::create_dir_all(&target).with_context(|| format!("{}", target.display()))?;
-        mount(Some(&node_dir.join(name)), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .with_context(|| format!("{}", target.display()))?;
+        mounts::layer_over(parent, &node_dir.join("layer").join(name))?;
+        mounts::bind_directory(&node_dir.join(name), &Path::new(parent).join("calico"))?;
     }
     Ok(())
 }

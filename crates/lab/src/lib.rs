@@ -23,6 +23,8 @@ mod cni;
 mod demo;
 mod fabric;
 mod init;
+mod k8s;
+mod mounts;
 mod namespace;
 mod node;
 mod probe;

@@ -67,3 +67,36 @@ pub fn enter_with_own_network(command: &mut Command, pid: i32) -> Result<()> {
 pub fn mount_namespace(pid: i32) -> Option<String> {
     Some(std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?.display().to_string())
 }
+
+/// Makes `command` run in the network namespace of a process, and elsewhere where it is.
+pub fn enter_network(command: &mut Command, pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/net");
+    let network: OwnedFd = File::open(&path).with_context(|| format!("{path}: is the lab still up?"))?.into();
+    let enter = move || Ok(setns(&network, CloneFlags::CLONE_NEWNET)?);
+    // SAFETY: between fork and exec the closure makes one system call on a descriptor that it owns.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
+}
+
+/// Moves this process, which has one thread, into every namespace of another; its children are in the other's process
+/// namespace too.
+pub fn enter_all(pid: i32) -> Result<()> {
+    let kinds = [
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+    ];
+    // All are opened first: in the other's mount namespace `/proc` counts other numbers.
+    let opened = kinds.map(|(name, kind)| {
+        let path = format!("/proc/{pid}/ns/{name}");
+        File::open(&path).context(path).map(|file| (file, kind))
+    });
+    for namespace in opened {
+        let (file, kind) = namespace?;
+        setns(file, kind).with_context(|| format!("{kind:?}"))?;
+    }
+    std::env::set_current_dir("/").context("/")
+}

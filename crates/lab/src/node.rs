@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 
-use crate::fabric::in_fabric;
+use crate::fabric::wire;
 use crate::namespace;
 use crate::process::output;
 use crate::state::{Lab, MARK, Node};
@@ -48,7 +48,7 @@ pub fn spawn(lab: &mut Lab, number: u8, before: Option<&str>) -> Result<()> {
     if !until(Duration::from_secs(10), Duration::from_millis(5), || mounted.exists()) {
         bail!("{name} does not start; see {}", dir.join("log/init.log").display());
     }
-    wire(lab, &node, number)?;
+    wire(lab.fabric_pid, &format!("port{number}"), pid, &node.ipv4, &node.ipv6)?;
     if let Some(script) = before {
         let mut command = Command::new("sh");
         namespace::Namespaces::of_node(pid)?.enter(&mut command);
@@ -56,37 +56,6 @@ pub fn spawn(lab: &mut Lab, number: u8, before: Option<&str>) -> Result<()> {
     }
     // The agent starts when its uplink has addresses, as on a machine that boots.
     std::fs::write(dir.join("wired"), "")?;
-    Ok(())
-}
-
-fn wire(lab: &Lab, node: &Node, number: u8) -> Result<()> {
-    let port = format!("port{number}");
-    output(in_fabric(lab, "ip")?.args([
-        "link",
-        "add",
-        &port,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "eth0",
-        "netns",
-        &node.init_pid.to_string(),
-    ]))?;
-    output(in_fabric(lab, "ip")?.args(["link", "set", &port, "master", "fabric0", "up"]))?;
-    for line in [
-        "link set lo up".to_owned(),
-        format!("addr add {}/24 dev eth0", node.ipv4),
-        format!("addr add {}/64 dev eth0 nodad", node.ipv6),
-        "link set eth0 up".to_owned(),
-        // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
-        format!("route add default via {}", crate::fabric::ADDRESS_V4),
-        format!("-6 route add default via {}", crate::fabric::ADDRESS_V6),
-    ] {
-        let mut command = Command::new("ip");
-        namespace::Namespaces::of_node(node.init_pid)?.enter(&mut command);
-        output(command.args(line.split(' ')))?;
-    }
     Ok(())
 }
 

@@ -83,7 +83,8 @@ pub fn tables(state: &Value) -> String {
     .join("\n")
 }
 
-fn table(rows: &Value, columns: &[&str]) -> Table {
+/// One row for each object, one column for each of its named fields.
+pub fn table(rows: &Value, columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|c| c.to_uppercase()));

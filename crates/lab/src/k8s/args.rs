@@ -1,0 +1,108 @@
+//! The command line of `calico lab k8s`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// What to do with the cluster.
+#[derive(Subcommand, Debug)]
+pub enum K8sCommand {
+    /// Start a cluster and wait until its nodes are Ready and its name service answers.
+    Up(Box<UpArgs>),
+    /// End every process of the cluster and remove it.
+    Down,
+    /// Show nodes, pods and services.
+    Status,
+    /// Run a command on a node, on the control plane, or on the client outside the cluster.
+    Exec {
+        /// `node1`, …, `control-plane` or `client`.
+        place: String,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Run kubectl as the cluster's administrator.
+    Kubectl {
+        /// kubectl's arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Import images into every node: OCI archives, or directories with an OCI layout.
+    Load {
+        /// Archives or directories.
+        #[arg(required = true)]
+        images: Vec<PathBuf>,
+    },
+    /// Holds the namespaces of one place.
+    #[command(hide = true)]
+    Hold {
+        /// Its name.
+        place: String,
+    },
+    /// The first process of one place: mounts, then keeps its programs alive.
+    #[command(hide = true)]
+    Init {
+        /// Its name.
+        place: String,
+    },
+}
+
+/// How to build a cluster.
+#[derive(clap::Args, Debug, Clone)]
+pub struct UpArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub nodes: u8,
+    /// How kube-proxy writes services.
+    #[arg(long, value_enum, default_value_t = ProxyMode::Nftables)]
+    pub proxy: ProxyMode,
+    /// IPv6 beside IPv4, for nodes, pods and services.
+    #[arg(long)]
+    pub dual_stack: bool,
+    /// Who gives pods their network.
+    #[arg(long, value_enum, default_value_t = Cni::Calico)]
+    pub cni: Cni,
+    /// Calico's image: an OCI archive, or a directory with an OCI layout.
+    #[arg(long, default_value = "target/image/calico.tar")]
+    pub image: PathBuf,
+    /// Calico's manifest.
+    #[arg(long, default_value = "deploy/calico.yaml")]
+    pub manifest: PathBuf,
+    /// Where the programs of Kubernetes are: what `make k8s-parts` built.
+    #[arg(long, env = "CALICO_LAB_PARTS", hide_env_values = true)]
+    pub parts: Option<PathBuf>,
+}
+
+/// kube-proxy's ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// nf_tables.
+    Nftables,
+    /// iptables.
+    Iptables,
+}
+
+impl ProxyMode {
+    /// As kube-proxy's configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProxyMode::Nftables => "nftables",
+            ProxyMode::Iptables => "iptables",
+        }
+    }
+}
+
+/// Who gives pods their network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// Calico, by its manifest.
+    Calico,
+    /// The reference plugins and static routes: no policy. For tests of the lab itself.
+    Ptp,
+    /// Nobody: nodes stay NotReady until somebody installs a network.
+    None,
+}
