@@ -9,6 +9,10 @@ BINARY    := $(TARGETDIR)/$(TARGET)/release/calico
 DATASTORE ?= embedded
 LOGS      := $(TARGETDIR)/logs
 
+# Kubernetes' programs, built once by their Go modules, kept outside the tree.
+PARTS     := $(HOME)/.cache/calico-lab
+export CALICO_LAB_PARTS := $(PARTS)
+
 # The CNI project's reference runtime, which judges our plugin; built where there is Go, kept outside the tree.
 CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 
@@ -16,24 +20,54 @@ CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 # that nodes and tests run: BIRD, etcd, nginx, nftables, iproute2.
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
             iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset
+# What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
+K8S_PACKAGES := containerd runc busybox
 
-.PHONY: build setup demo test fmt clippy unit tidy lab-tests deny tiers races cross image image-load manifests fuzz clean help
+.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s demo test fmt clippy unit tidy \
+        lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## Install missing Debian packages and the rustup target
-	@missing=""; for p in $(PACKAGES); do \
+# install-missing PACKAGES: those Debian packages that are not there yet.
+define install-missing
+	@missing=""; for p in $(1); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  echo "… installing:$$missing"; \
 	  $$sudo apt-get update -qq; \
 	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+setup: ## Install missing Debian packages and the rustup target
+	$(call install-missing,$(PACKAGES))
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
 	@[ -x $(CNITOOL) ] || ! command -v go >/dev/null || { echo "… building cnitool"; \
 	  GOBIN=$(dir $(CNITOOL)) GOFLAGS=-modcacherw go install github.com/containernetworking/cni/cnitool@v1.3.0 || \
 	  echo "… no cnitool; its tests will be skipped"; }
+
+k8s-setup: setup
+	$(call install-missing,$(K8S_PACKAGES))
+
+k8s-parts: k8s-setup ## Build Kubernetes' programs into ~/.cache/calico-lab (15 CPU minutes the first time)
+	@command -v go >/dev/null || [ -x $(PARTS)/bin/hyperkube ] || { echo "k8s-parts: needs Go 1.26 or newer" >&2; exit 1; }
+	crates/lab/k8s/build $(PARTS)
+
+# The same while something else is compiled: whoever needs the parts waits for this.
+k8s-parts-begin: k8s-setup
+	@mkdir -p $(LOGS)
+	@if command -v go >/dev/null; then crates/lab/k8s/build $(PARTS) >$(LOGS)/k8s-parts.log 2>&1 & \
+	else echo "… no go: tests on Kubernetes will be skipped"; fi
+
+k8s-parts-end: k8s-parts-begin
+	@! command -v go >/dev/null || crates/lab/k8s/build $(PARTS)
+
+k8s-smoke: k8s-parts ## A Kubernetes cluster comes, works and goes
+	cargo test --quiet --locked --package calico --test k8s_smoke -- --nocapture
+
+test-k8s: k8s-parts ## Every test on Kubernetes: both modes of kube-proxy, one and two families
+	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke -- --nocapture
 
 build: setup ## Build the binary (release) and print its size
 	cargo build --release --locked --package calico
@@ -43,7 +77,7 @@ build: setup ## Build the binary (release) and print its size
 demo: build ## Three nodes, workloads, BGP, policy, real requests (DATASTORE=embedded|etcd, KEEP=1)
 	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab demo --datastore $(DATASTORE) $(if $(KEEP),--keep)
 
-test: setup fmt clippy unit deny build lab-tests tiers ## Everything that continuous integration runs
+test: setup k8s-parts-begin fmt clippy deny k8s-parts-end unit build lab-tests tiers ## Everything that continuous integration runs
 	@echo "test: all passed"
 
 fmt:

@@ -64,8 +64,7 @@ pub fn run(dir: &Path, command: K8sCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(cluster: &Cluster, images: &[std::path::PathBuf]) -> Result<()> {
-    let archives: Vec<_> =
-        images.iter().map(|image| images::as_archive(image, &cluster.dir)).collect::<Result<_>>()?;
-    cluster.nodes().try_for_each(|node| place::load_images(cluster, &node.name, &archives))
+fn load(cluster: &Cluster, paths: &[std::path::PathBuf]) -> Result<()> {
+    paths.iter().try_for_each(|path| images::check(path))?;
+    cluster.nodes().try_for_each(|node| place::load_images(cluster, &node.name, paths))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -166,20 +166,38 @@ fn is_newer(archive: &Path, files: &BTreeMap<String, File>) -> Result<bool> {
     Ok(true)
 }
 
-/// An image as one file: an archive as it is, a layout packed into `scratch`.
-pub fn as_archive(image: &Path, scratch: &Path) -> Result<PathBuf> {
+/// Whether a path is what `load` takes: an archive, or a directory with an OCI layout.
+pub fn check(image: &Path) -> Result<()> {
     if !image.exists() {
-        bail!("no image {}: an OCI archive, or a directory with an OCI layout", image.display());
+        bail!("no image {}: it is an OCI archive, or a directory with an OCI layout", image.display());
     }
-    if image.is_file() {
-        return Ok(image.to_owned());
-    }
-    if !image.join("oci-layout").exists() {
+    if image.is_dir() && !image.join("oci-layout").exists() {
         bail!("{} has no oci-layout, so it is no OCI layout", image.display());
     }
-    let archive = scratch.join("layout.tar");
-    output(Command::new("tar").arg("-C").arg(image).arg("-cf").arg(&archive).arg("."))?;
-    Ok(archive)
+    Ok(())
+}
+
+/// Feeds an image to a command that reads an archive from its standard input; what the command printed.
+pub fn feed(image: &Path, mut command: Command) -> Result<String> {
+    if image.is_file() {
+        // Opened here: a node may have something else at that path.
+        let file = std::fs::File::open(image).with_context(|| format!("{}", image.display()))?;
+        return output(command.stdin(file));
+    }
+    let mut tar = Command::new("tar");
+    let mut tar =
+        tar.arg("-C").arg(image).args(["-cf", "-", "."]).stdout(Stdio::piped()).spawn().context("tar")?;
+    if let Some(archive) = tar.stdout.take() {
+        command.stdin(archive);
+    }
+    let result = output(&mut command);
+    // With this end of the pipe closed, tar ends even if nobody read everything.
+    drop(command);
+    let status = tar.wait()?;
+    if result.is_ok() && !status.success() {
+        bail!("tar of {}: {status}", image.display());
+    }
+    result
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use super::cluster::{Cluster, Kind, Place};
 use super::node;
 use crate::fabric;
-use crate::process::output;
 use crate::wait::until;
 
 /// How long a place may take to have its namespaces and mounts on a busy machine.
@@ -61,18 +60,17 @@ pub fn wire(cluster: &Cluster, place: &Place) -> Result<()> {
     .with_context(|| format!("network of {name}"))
 }
 
-/// Imports archives into a node's containerd, once that listens.
-pub fn load_images(cluster: &Cluster, node: &str, archives: &[PathBuf]) -> Result<()> {
+/// Imports images into a node's containerd, once that listens.
+pub fn load_images(cluster: &Cluster, node: &str, images: &[PathBuf]) -> Result<()> {
     let socket = PathBuf::from(format!("/proc/{}/root{}", cluster.pid(node)?, node::CONTAINERD));
     if !until(CONTAINERD_DEADLINE, POLL, || UnixStream::connect(&socket).is_ok()) {
         bail!("containerd of {node} does not listen; see {}", cluster.log(node, "containerd").display());
     }
-    for archive in archives {
-        // Opened here: the node may have something else at that path.
-        let file = std::fs::File::open(archive).with_context(|| format!("{}", archive.display()))?;
+    for image in images {
         let mut import = cluster.inside(node, "ctr")?;
-        output(import.args(["--namespace", "k8s.io", "images", "import", "-"]).stdin(file))
-            .with_context(|| format!("import of {} on {node}", archive.display()))?;
+        import.args(["--namespace", "k8s.io", "images", "import", "-"]);
+        super::images::feed(image, import)
+            .with_context(|| format!("import of {} on {node}", image.display()))?;
     }
     Ok(())
 }

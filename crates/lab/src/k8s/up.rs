@@ -51,22 +51,23 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<()> {
     if let Some(parent) = covered.iter().find(|parent| dir.starts_with(parent)) {
         bail!("--dir {}: a node lays a layer over {parent}, so the lab must be elsewhere", dir.display());
     }
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        // `down` removes the directory and everything in it.
+        bail!("--dir {}: there are files in it that are not a lab's", dir.display());
+    }
+    if args.cni == Cni::Calico && !args.manifest.is_file() {
+        bail!("no manifest {}; give another with --manifest, or use --cni ptp", args.manifest.display());
+    }
     let parts = parts(args)?;
     let mut archives = images::build_all(&parts)?;
+    if args.cni == Cni::Calico {
+        images::check(&args.image)?;
+        archives.push(args.image.clone());
+    }
     let cluster = Cluster::new(dir, &parts, args)?;
     std::fs::create_dir_all(dir.join("bin")).with_context(|| format!("{}", dir.display()))?;
     // Before anything runs: what fails halfway can still be taken down.
     cluster.save()?;
-    if args.cni == Cni::Calico {
-        if !args.manifest.is_file() {
-            std::fs::remove_dir_all(dir)?;
-            bail!("no manifest {}; give another with --manifest, or --cni ptp", args.manifest.display());
-        }
-        archives.push(images::as_archive(&args.image, dir).inspect_err(|_| {
-            // Nothing runs yet.
-            let _ = std::fs::remove_dir_all(dir);
-        })?);
-    }
     progress.reached("images");
     start(&cluster, args, &archives, &progress).inspect_err(|_| {
         eprintln!("logs are in {}/*/log; `calico lab k8s down` removes the lab", dir.display());
