@@ -1,3 +1,5 @@
+//! An archive, judged by tar and by the digests in it.
+
 use std::process::Command;
 
 use super::*;
