@@ -1,5 +1,5 @@
 // Every program of a cluster in one file: etcd, the control plane, the node's programs and kubectl. They share most of
-// their code, so one file is a third of six. The name that it is called by chooses the program.
+// their code, so one file is a third of six. The name that it is called by chooses the program, or its first argument.
 package main
 
 import (
@@ -42,9 +42,13 @@ var programs = map[string]func(){
 
 func main() {
 	program, known := programs[filepath.Base(os.Args[0])]
+	if !known && len(os.Args) > 1 {
+		os.Args = os.Args[1:]
+		program, known = programs[os.Args[0]]
+	}
 	if !known {
 		names := slices.Sorted(maps.Keys(programs))
-		fmt.Fprintf(os.Stderr, "%s: call this by one of the names %s\n", os.Args[0], strings.Join(names, ", "))
+		fmt.Fprintf(os.Stderr, "%s: not a program of this file; these are: %s\n", os.Args[0], strings.Join(names, ", "))
 		os.Exit(2)
 	}
 	program()

@@ -35,10 +35,9 @@ pub struct Image<'a> {
 /// Writes an image. The same image is the same bytes, whenever it is written.
 pub fn write_archive(image: &Image<'_>, path: &Path) -> Result<()> {
     let Image { names, files, command } = image;
-    let layer = layer(files)?;
-    let layer_digest = digest(&layer);
+    let layer = Blob::new(layer(files)?);
     let platform = json!({"architecture": architecture()?, "os": "linux"});
-    let configuration = json!({
+    let configuration = Blob::json(&json!({
         "architecture": platform["architecture"],
         "os": "linux",
         "config": {
@@ -46,20 +45,16 @@ pub fn write_archive(image: &Image<'_>, path: &Path) -> Result<()> {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "WorkingDir": "/",
         },
-        "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
-    })
-    .to_string()
-    .into_bytes();
-    let manifest = json!({
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+    }));
+    let manifest = Blob::json(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &configuration),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    })
-    .to_string()
-    .into_bytes();
+        "config": configuration.descriptor("application/vnd.oci.image.config.v1+json"),
+        "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
+    }));
     let named = |name: &&str| {
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
         entry["platform"] = platform.clone();
         entry["annotations"] = json!({
             "io.containerd.image.name": name,
@@ -79,7 +74,7 @@ pub fn write_archive(image: &Image<'_>, path: &Path) -> Result<()> {
     archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     archive.file("index.json", 0o644, index.as_bytes())?;
     for blob in [&layer, &configuration, &manifest] {
-        archive.file(&format!("blobs/{}", digest(blob).replace(':', "/")), 0o644, blob)?;
+        archive.file(&format!("blobs/{}", blob.digest.replace(':', "/")), 0o644, &blob.bytes)?;
     }
     std::fs::write(path, archive.finish()).with_context(|| format!("{}", path.display()))
 }
@@ -117,8 +112,24 @@ fn architecture() -> Result<&'static str> {
     }
 }
 
-fn descriptor(media_type: &str, blob: &[u8]) -> Value {
-    json!({"mediaType": media_type, "digest": digest(blob), "size": blob.len()})
+/// Content and its address. Layers are large, so the address is reckoned once.
+struct Blob {
+    bytes: Vec<u8>,
+    digest: String,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Blob {
+        Blob { digest: digest(&bytes), bytes }
+    }
+
+    fn json(document: &Value) -> Blob {
+        Blob::new(document.to_string().into_bytes())
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({"mediaType": media_type, "digest": self.digest, "size": self.bytes.len()})
+    }
 }
 
 fn digest(blob: &[u8]) -> String {
