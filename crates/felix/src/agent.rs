@@ -231,8 +231,14 @@ impl Agent {
                 && resource.kind == Kind::ClusterInformation
                 && resource.name == "default"
             {
-                let information = entry.as_ref().and_then(|e| decode::<ClusterInformationSpec>(e).ok());
-                observed.datastore_ready = information.is_some_and(|i| i.spec.datastore_ready == Some(true));
+                let information = entry.as_ref().map(decode::<ClusterInformationSpec>).transpose();
+                observed.datastore_ready = match information {
+                    Ok(information) => information.is_some_and(|i| i.spec.datastore_ready == Some(true)),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read ClusterInformation; the datastore counts as locked");
+                        false
+                    }
+                };
                 continue;
             }
             match observed.settings.observe(&key, entry.as_ref()) {
