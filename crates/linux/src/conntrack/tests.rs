@@ -32,8 +32,13 @@ fn forgets_the_connections_of_an_address_and_no_others() {
         assert_eq!((list("ipv4"), list("ipv6")), (3, 1));
         assert_eq!(delete_by_address(&["127.0.0.1".parse().unwrap()]).unwrap(), 2);
         assert_eq!((list("ipv4"), list("ipv6")), (1, 1));
+        assert_eq!(count(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap(), Some(2));
         assert_eq!(delete_by_address(&["fd00::1".parse().unwrap()]).unwrap(), 1);
         assert_eq!(delete_by_address(&["fd00::1".parse().unwrap()]).unwrap(), 0);
+        connect("[fd00::1]:6000", "[fd00::1]:7001");
+        let both = ["127.0.0.2", "fd00::1"].map(|a| a.parse().unwrap());
+        assert_eq!(delete_by_address(&both).unwrap(), 2);
+        assert_eq!(count(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap(), Some(0));
         drop(receivers);
     });
 }
