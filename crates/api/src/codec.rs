@@ -218,7 +218,7 @@ pub(crate) fn undo_storage_form(tier: Option<&str>, metadata: &mut Metadata) {
 }
 
 /// The value without object members that are null. Nulls in lists have a meaning and stay.
-pub(crate) fn without_nulls(value: Value) -> Value {
+pub fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),

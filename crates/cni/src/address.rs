@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use calico_api::ip_pool::IPPoolSpec;
+use calico_api::kubernetes::namespace::Namespace;
 use calico_api::workload_endpoint::WorkloadEndpointSpec;
 use calico_api::{AffinityOwner, AllowedUse, Key, Kind, Labels, Selection, decode};
 use calico_ipam::{
@@ -18,7 +19,7 @@ use crate::arguments::Arguments;
 use crate::context::{Context, unavailable};
 use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
-use crate::kubernetes::{Namespace, read_namespace};
+use crate::kubernetes::read_namespace;
 use crate::netconf::{NetConf, requested_address};
 use crate::result::{AddResult, Ip, Route};
 

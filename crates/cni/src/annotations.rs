@@ -3,9 +3,9 @@
 //! Each value is JSON text. An empty one counts as absent. A wrong one fails the attachment and is named: a pod that
 //! asks for an address must not start with another.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use calico_api::Labels;
 use calico_net::{Cidr, Family, Mac};
 use serde::de::DeserializeOwned;
 use smol_str::{SmolStr, format_smolstr};
@@ -23,7 +23,7 @@ const HW_ADDR: &str = "cni.projectcalico.org/hwAddr";
 const FLOATING_IPS: &str = "cni.projectcalico.org/floatingIPs";
 const ALLOWED_SOURCES: &str = "cni.projectcalico.org/allowedSourcePrefixes";
 
-type Annotations = BTreeMap<SmolStr, SmolStr>;
+type Annotations = Labels;
 
 /// What is asked for. Nothing, for what is no pod.
 #[derive(Clone, Debug, Default, PartialEq)]

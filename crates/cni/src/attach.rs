@@ -362,7 +362,8 @@ impl Job<'_> {
             let old = existing.as_ref().map(|(_, e)| e.clone());
             let mut wanted = endpoint(old, identity, conf, &attached.host, Some(attached.mac), addresses);
             if let Some(facts) = pod {
-                crate::pod::describe(&mut wanted, identity, &facts.pod, wishes, addresses)?;
+                let prefix = &context.interface_prefix;
+                crate::pod::describe(&mut wanted, &facts.pod, prefix, wishes, addresses)?;
             }
             let write = match &existing {
                 Some((entry, _)) => {

@@ -1,13 +1,12 @@
 //! What the Kubernetes API says of a pod, its namespace and its node: the few fields that an attachment needs, whatever
 //! the datastore is.
 
-use std::collections::BTreeMap;
-
-use calico_api::Labels;
+use calico_api::codec::without_nulls;
+use calico_api::kubernetes::namespace::Namespace;
+use calico_api::kubernetes::pod::Pod;
 use calico_net::Cidr;
 use serde::Deserialize;
 use serde_json::Value;
-use smol_str::SmolStr;
 
 use crate::error::{CniError, Code};
 
@@ -49,74 +48,6 @@ impl From<ApiError> for CniError {
             refused @ ApiError::Refused { .. } => CniError::generic("the Kubernetes API refuses", refused),
         }
     }
-}
-
-/// A pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Pod {
-    /// Labels and annotations.
-    pub metadata: Metadata,
-    /// What it is to be.
-    pub spec: PodSpec,
-}
-
-/// A namespace.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Namespace {
-    /// Labels and annotations.
-    pub metadata: Metadata,
-}
-
-/// Metadata of either.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Metadata {
-    /// What selectors match.
-    pub labels: Labels,
-    /// Among them those that Calico reads.
-    pub annotations: BTreeMap<SmolStr, SmolStr>,
-    /// What the name was made from, for pods of a controller.
-    #[serde(rename = "generateName")]
-    pub generate_name: SmolStr,
-}
-
-/// `spec` of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodSpec {
-    /// Who it runs as.
-    pub service_account_name: SmolStr,
-    /// Its containers.
-    pub containers: Vec<Container>,
-    /// Those that run before.
-    pub init_containers: Vec<Container>,
-}
-
-/// A container of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Container {
-    /// Its ports.
-    pub ports: Vec<ContainerPort>,
-}
-
-/// A port of a container.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ContainerPort {
-    /// Its name, which policy may use.
-    pub name: SmolStr,
-    /// TCP (also if empty), UDP or SCTP.
-    pub protocol: SmolStr,
-    /// The port.
-    pub container_port: u16,
-    /// The node's port that leads to it.
-    pub host_port: u16,
-    /// The node's address that leads to it.
-    #[serde(rename = "hostIP")]
-    pub host_ip: SmolStr,
 }
 
 /// A pod and its namespace.
@@ -175,19 +106,6 @@ fn decode<T: for<'de> Deserialize<'de>>(object: Option<Value>, path: &str) -> Re
     let object = object.ok_or_else(absent)?;
     T::deserialize(without_nulls(object))
         .map_err(|e| CniError::generic("cannot read an object of the Kubernetes API", format!("{path}: {e}")))
-}
-
-/// A member that is `null` is one that is not there.
-fn without_nulls(mut value: Value) -> Value {
-    match &mut value {
-        Value::Object(members) => {
-            members.retain(|_, v| !v.is_null());
-            members.values_mut().for_each(|v| *v = without_nulls(v.take()));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|v| *v = without_nulls(v.take())),
-        _ => {}
-    }
-    value
 }
 
 #[cfg(test)]

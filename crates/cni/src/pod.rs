@@ -3,85 +3,58 @@
 
 use std::net::IpAddr;
 
-use calico_api::Resource;
-use calico_api::meta::Labels;
-use calico_api::number::ProtocolForm;
-use calico_api::workload_endpoint::{IpNat, WorkloadEndpointSpec, WorkloadPort};
-use smol_str::{SmolStr, format_smolstr};
+use calico_api::kubernetes::pod::{Pod, entry};
+use calico_api::workload_endpoint::{IpNat, WorkloadEndpointSpec};
+use calico_api::{Resource, decode};
+use smol_str::format_smolstr;
 
 use crate::annotations::Wishes;
-use crate::endpoint::Identity;
-use crate::error::CniError;
-use crate::kubernetes::{Container, Pod};
-
-/// The label of a pod's service account.
-const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
-/// A label's value holds 63 characters; Calico leaves out what reaches that.
-const MAX_LABEL: usize = 63;
+use crate::error::{CniError, Code};
 
 /// Makes an endpoint a pod's. What the pod does not say any more is gone from it.
 pub fn describe(
     endpoint: &mut Resource<WorkloadEndpointSpec>,
-    identity: &Identity,
     pod: &Pod,
+    interface_prefix: &str,
     wishes: &Wishes,
     addresses: &[IpAddr],
 ) -> Result<(), CniError> {
-    let Pod { metadata, spec: pod_spec } = pod;
-    let account = &pod_spec.service_account_name;
-    endpoint.metadata.labels = labels(&metadata.labels, identity, account);
-    if !metadata.generate_name.is_empty() {
-        let name = metadata.generate_name.as_str().into();
-        endpoint.metadata.other.insert("generateName".to_owned(), name);
+    let wrong =
+        |e: &dyn std::fmt::Display| CniError::new(Code::InvalidConfiguration, "cannot read the pod", e);
+    let converted = entry(pod, interface_prefix).map_err(|e| wrong(&e))?;
+    let converted = converted
+        .ok_or_else(|| wrong(&"it is not scheduled to a node, or it uses the network of its node"))?;
+    for problem in &converted.problems {
+        tracing::warn!(%problem, "passed over");
     }
-    let spec = &mut endpoint.spec;
-    spec.service_account_name = account.clone();
-    spec.profiles = profiles(&identity.namespace, account);
-    spec.ports = pod_spec.containers.iter().chain(&pod_spec.init_containers).flat_map(ports).collect();
+    let of_pod = decode::<WorkloadEndpointSpec>(&converted.entry).map_err(|e| wrong(&e))?;
+    endpoint.metadata.labels = of_pod.metadata.labels;
+    endpoint.metadata.annotations.extend(of_pod.metadata.annotations);
+    endpoint.metadata.other.extend(of_pod.metadata.other);
     let nat = |(internal, external): (IpAddr, IpAddr)| IpNat {
         internal_ip: format_smolstr!("{internal}"),
         external_ip: format_smolstr!("{external}"),
     };
-    spec.ip_nats = wishes.translations(addresses)?.into_iter().map(nat).collect();
-    spec.allow_spoofed_source_prefixes = wishes.allowed_sources.clone();
+    // Its addresses are not in the API yet.
+    let ip_nats = wishes.translations(addresses)?.into_iter().map(nat).collect();
+    let WorkloadEndpointSpec {
+        service_account_name,
+        profiles,
+        ports,
+        allow_spoofed_source_prefixes,
+        qos_controls,
+        ..
+    } = of_pod.spec;
+    endpoint.spec = WorkloadEndpointSpec {
+        service_account_name,
+        profiles,
+        ports,
+        ip_nats,
+        allow_spoofed_source_prefixes,
+        qos_controls,
+        ..std::mem::take(&mut endpoint.spec)
+    };
     Ok(())
-}
-
-fn labels(of_pod: &Labels, identity: &Identity, account: &SmolStr) -> Labels {
-    let mut labels = of_pod.clone();
-    for (key, value) in [("namespace", &identity.namespace), ("orchestrator", &identity.orchestrator)] {
-        labels.insert(format_smolstr!("projectcalico.org/{key}"), value.clone());
-    }
-    // A pod may not claim another's account by a label of its own.
-    labels.remove(SERVICE_ACCOUNT);
-    if !account.is_empty() && account.len() < MAX_LABEL {
-        labels.insert(SmolStr::new_static(SERVICE_ACCOUNT), account.clone());
-    }
-    labels
-}
-
-fn profiles(namespace: &str, account: &str) -> Vec<SmolStr> {
-    let of_account = (!account.is_empty()).then(|| format_smolstr!("ksa.{namespace}.{account}"));
-    std::iter::once(format_smolstr!("kns.{namespace}")).chain(of_account).collect()
-}
-
-/// Ports that policy or port mapping can refer to: with a name, or with a port of the host.
-fn ports(container: &Container) -> impl Iterator<Item = WorkloadPort> {
-    container.ports.iter().filter_map(|port| {
-        let protocol = match port.protocol.as_str() {
-            "" => "TCP",
-            known @ ("TCP" | "UDP" | "SCTP") => known,
-            _ => return None,
-        };
-        let is_used = port.container_port != 0 && (!port.name.is_empty() || port.host_port != 0);
-        is_used.then(|| WorkloadPort {
-            name: port.name.clone(),
-            protocol: ProtocolForm::Name(SmolStr::new(protocol)),
-            port: port.container_port,
-            host_port: port.host_port,
-            host_ip: port.host_ip.clone(),
-        })
-    })
 }
 
 #[cfg(test)]
@@ -90,22 +63,17 @@ mod tests {
 
     use super::*;
 
-    fn described(pod: Value, wishes: &Wishes) -> Value {
+    fn described(mut pod: Value, wishes: &Wishes) -> Result<Value, CniError> {
+        pod["metadata"]["name"] = "web".into();
+        pod["metadata"]["namespace"] = "shop".into();
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
-        let identity = Identity {
-            node: "a".into(),
-            orchestrator: "k8s".into(),
-            namespace: "shop".into(),
-            pod: Some("web".into()),
-            container_id: "c1".into(),
-            ifname: "eth0".into(),
-        };
-        let mut endpoint = Resource::new("shop", &identity.name(), WorkloadEndpointSpec::default());
+        let mut endpoint = Resource::new("shop", "a-k8s-web-eth0", WorkloadEndpointSpec::default());
         endpoint.metadata.labels.insert("of".into(), "before".into());
         endpoint.spec.profiles = vec!["net".into()];
+        endpoint.spec.container_id = "c1".into();
         let own = ["10.0.0.1".parse().expect("address")];
-        describe(&mut endpoint, &identity, &pod, wishes, &own).expect("described");
-        serde_json::to_value(endpoint).expect("JSON")
+        describe(&mut endpoint, &pod, "cali", wishes, &own)?;
+        Ok(serde_json::to_value(endpoint).expect("JSON"))
     }
 
     #[test]
@@ -114,22 +82,22 @@ mod tests {
             "metadata": {
                 "generateName": "web-",
                 "labels": {"app": "web", "projectcalico.org/serviceaccount": "forged"},
+                "annotations": {
+                    "cni.projectcalico.org/allowedSourcePrefixes": "[\"10.1.0.0/16\"]",
+                    "qos.projectcalico.org/ingressBandwidth": "1M",
+                },
             },
             "spec": {
+                "nodeName": "a",
                 "serviceAccountName": "robot",
                 "containers": [
                     {"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]},
                     {"ports": [{"containerPort": 53, "protocol": "UDP", "hostPort": 5353, "hostIP": "192.0.2.1"}]},
                 ],
-                "initContainers": [{"ports": [{"name": "odd", "containerPort": 1, "protocol": "DCCP"}]}],
             },
         });
-        let wishes = Wishes {
-            floating: vec!["192.0.2.9".parse().expect("address")],
-            allowed_sources: vec!["10.1.0.0/16".into()],
-            ..Wishes::default()
-        };
-        let endpoint = described(pod, &wishes);
+        let wishes = Wishes { floating: vec!["192.0.2.9".parse().expect("address")], ..Wishes::default() };
+        let endpoint = described(pod, &wishes).expect("described");
         assert_eq!(endpoint["metadata"]["generateName"], "web-");
         assert_eq!(
             endpoint["metadata"]["labels"],
@@ -140,9 +108,13 @@ mod tests {
                 "projectcalico.org/serviceaccount": "robot",
             })
         );
+        assert!(endpoint["spec"]["qosControls"].is_object(), "{endpoint}");
+        let mut spec = endpoint["spec"].clone();
+        spec.as_object_mut().expect("object").remove("qosControls");
         assert_eq!(
-            endpoint["spec"],
+            spec,
             json!({
+                "containerID": "c1",
                 "serviceAccountName": "robot",
                 "profiles": ["kns.shop", "ksa.shop.robot"],
                 "ports": [
@@ -156,11 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_says_little() {
-        let endpoint = described(json!({"spec": {"serviceAccountName": "x".repeat(63)}}), &Wishes::default());
-        let labels = endpoint["metadata"]["labels"].as_object().expect("labels");
-        assert!(!labels.contains_key(SERVICE_ACCOUNT) && !labels.contains_key("of"), "{labels:?}");
-        assert_eq!(endpoint["spec"]["profiles"][1], format!("ksa.shop.{}", "x".repeat(63)));
-        assert_eq!(endpoint["spec"].get("ports"), None);
+    fn a_pod_that_has_no_endpoint_is_refused() {
+        let error = described(json!({"metadata": {}, "spec": {}}), &Wishes::default()).expect_err("no node");
+        assert!(error.details.contains("not scheduled"), "{error}");
     }
 }

@@ -61,6 +61,36 @@ fn a_del_without_an_agent_is_done_by_the_next() {
     });
 }
 
+/// A roll of the agent while many pods go: no DEL fails, and none is forgotten.
+#[test]
+fn a_hundred_deletions_over_a_roll_leave_nothing() {
+    on_machine(|machine| {
+        let conf = machine.through_agent();
+        let names: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+        let _containers: Vec<_> = names.iter().map(|n| machine.container(n)).collect();
+        let agent = machine.agent();
+        for part in names.chunks(20) {
+            let started: Vec<_> = part.iter().map(|n| machine.start_verb("ADD", n, &conf)).collect();
+            started.into_iter().for_each(|p| drop(p.finish().unwrap()));
+        }
+        assert_eq!(machine.leftovers().len(), 3 * names.len(), "endpoint, handle and interface of each");
+
+        // Some find the old agent, some are cut off by its end, some find none.
+        let started: Vec<_> = names[..50].iter().map(|n| machine.start_verb("DEL", n, &conf)).collect();
+        agent.stop();
+        let late: Vec<_> = names[50..].iter().map(|n| machine.start_verb("DEL", n, &conf)).collect();
+        started.into_iter().chain(late).for_each(|p| assert_eq!(p.finish(), Ok(Value::Null)));
+        let spooled = || std::fs::read_dir(machine.spool()).unwrap().count();
+        assert!(spooled() >= 50, "{} in the spool", spooled());
+        assert!(!machine.leftovers().is_empty());
+
+        let agent = machine.agent();
+        wait_for("every spooled DEL", || spooled() == 0);
+        assert_eq!(machine.leftovers(), BTreeSet::new());
+        agent.stop();
+    });
+}
+
 #[test]
 fn an_agent_that_breaks_off_is_as_good_as_none() {
     on_machine(|machine| {

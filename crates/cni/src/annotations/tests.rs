@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
-use super::*;
-use crate::kubernetes::{Metadata, Namespace, Pod};
+use calico_api::kubernetes::ObjectMeta;
+use calico_api::kubernetes::namespace::Namespace;
+use calico_api::kubernetes::pod::Pod;
 
-fn metadata(annotations: &[(&str, &str)]) -> Metadata {
+use super::*;
+
+fn metadata(annotations: &[(&str, &str)]) -> ObjectMeta {
     let pairs = annotations.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v)));
-    Metadata { annotations: pairs.collect(), ..Metadata::default() }
+    ObjectMeta { annotations: pairs.collect(), ..ObjectMeta::default() }
 }
 
 fn parse(
