@@ -34,6 +34,10 @@ pub enum LeftoverError {
     },
 }
 
+/// How long a program may wait for the lock that all users of legacy iptables share: who holds it longer is stuck, and
+/// this node's policy must not wait for it. What stays is tried again at the next resync.
+const LOCK_WAIT: &str = "--wait=2";
+
 /// nf_tables tables that `iptables-nft` makes.
 const IPTABLES_NFT_TABLES: [&str; 4] = ["filter", "nat", "mangle", "raw"];
 
@@ -103,7 +107,7 @@ pub fn apply(nft: &mut NftSocket, op: &LeftoverOp) -> Result<(), LeftoverError> 
         }
         LeftoverOp::RestoreIptables { backend, family, input } => {
             let program = program(*backend, *family, "restore");
-            run(&program, &["--noflush", "--wait"], input).map(|_| ())
+            run(&program, &["--noflush", LOCK_WAIT], input).map(|_| ())
         }
         LeftoverOp::DestroyIpSet(name) => run("ipset", &["destroy", name], "").map(|_| ()),
     }
@@ -133,8 +137,12 @@ fn run(program: &str, args: &[&str], input: &str) -> Result<Option<String>, Left
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::{Duration, Instant};
+
     use calico_dataplane::Report;
     use calico_dataplane::leftovers::remove;
+    use nix::fcntl::{Flock, FlockArg};
 
     use crate::RealKernel;
     use crate::sysctl::Sysctl;
@@ -177,6 +185,26 @@ mod tests {
             );
             assert!(tables.contains("table ip other") && tables.contains("table inet calico"), "{tables}");
             assert_eq!(remove(&mut kernel, &complete), []);
+        });
+    }
+    #[test]
+    fn a_lock_that_is_never_released_is_not_waited_for() {
+        in_netns(|| {
+            run("iptables-legacy", &["-N", "cali-FORWARD"]);
+            let lock = File::create("/run/xtables.lock").unwrap();
+            let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+            let mut kernel = RealKernel::open(Sysctl::default()).unwrap();
+            let complete = Report { complete: true, ..Report::default() };
+            let begun = Instant::now();
+            let problems = remove(&mut kernel, &complete);
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+            assert!(
+                problems.iter().any(|p| format!("{p:?}").contains("iptables-legacy-restore")),
+                "{problems:?}"
+            );
+            drop(lock);
+            assert_eq!(remove(&mut kernel, &complete), []);
+            assert!(!run("iptables-legacy-save", &[]).contains("cali"));
         });
     }
 }
