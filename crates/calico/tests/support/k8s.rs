@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_calico");
@@ -17,7 +19,21 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
-/// A cluster that is up.
+/// Whether a condition holds before the deadline.
+pub fn until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + deadline;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A cluster of the lab.
 pub struct Cluster {
     dir: PathBuf,
 }
@@ -25,6 +41,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster; `None`, and a word why, where that is impossible.
     pub fn up(name: &str, arguments: &[&str]) -> Option<Cluster> {
+        let cluster = Cluster::unbuilt(name)?;
+        let output = cluster.k8s(&["up"]).args(arguments).output().expect("calico lab k8s up");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        println!("{}{}", text(&output.stderr), text(&output.stdout));
+        Some(cluster)
+    }
+
+    /// A cluster of which nothing runs; `None`, and a word why, where none can.
+    pub fn unbuilt(name: &str) -> Option<Cluster> {
         if std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() != 0) {
             eprintln!("skipped: a cluster needs root");
             return None;
@@ -39,11 +64,7 @@ impl Cluster {
             }
         }
         let dir = PathBuf::from(format!("/var/cache/calico-lab/test-{name}-{}", std::process::id()));
-        let cluster = Cluster { dir };
-        let output = cluster.k8s(&["up"]).args(arguments).output().expect("calico lab k8s up");
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        println!("{}{}", text(&output.stderr), text(&output.stdout));
-        Some(cluster)
+        Some(Cluster { dir })
     }
 
     /// A `calico lab k8s` command of this cluster.
@@ -113,23 +134,23 @@ impl Cluster {
         expected: impl Fn(&str) -> bool,
         run: impl Fn() -> Output,
     ) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let output = run();
-            let said = text(&output.stdout);
-            if output.status.success() && expected(&said) {
-                return said;
-            }
-            assert!(
-                Instant::now() < end,
-                "waited {} s for: {what}; last {}: {said}{}{}",
-                PATIENCE.as_secs(),
-                output.status,
-                text(&output.stderr),
-                self.events()
-            );
-            std::thread::sleep(POLL);
-        }
+        let mut last = run();
+        let fits = |output: &Output| output.status.success() && expected(&text(&output.stdout));
+        let held = fits(&last)
+            || until(PATIENCE, || {
+                last = run();
+                fits(&last)
+            });
+        let said = text(&last.stdout);
+        assert!(
+            held,
+            "waited {} s for: {what}; last {}: {said}{}{}",
+            PATIENCE.as_secs(),
+            last.status,
+            text(&last.stderr),
+            self.events()
+        );
+        said
     }
 
     fn events(&self) -> String {
@@ -137,11 +158,38 @@ impl Cluster {
         format!("\n{}", text(&output.stdout))
     }
 
-    /// What the cluster must not leave behind.
-    pub fn traces(&self) -> Traces {
+    /// What every process of the lab has in its environment.
+    fn mark(&self) -> String {
         let state = std::fs::read(self.dir.join("cluster.json")).expect("the cluster's state");
         let state: Value = serde_json::from_slice(&state).expect("JSON");
-        let mark = state["mark"].as_str().expect("a mark").to_owned();
+        state["mark"].as_str().expect("a mark").to_owned()
+    }
+
+    /// The process of one of the lab's programs; the first, where every node has one.
+    pub fn pid_of(&self, program: &str) -> Option<i32> {
+        let mark = self.mark();
+        let named = |pid: i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == program)
+        };
+        processes().find(|pid| named(*pid) && is_marked(*pid, &mark))
+    }
+
+    /// Kills a program and waits for its successor.
+    pub fn kill(&self, program: &str) {
+        let old = self.pid_of(program).unwrap_or_else(|| panic!("no {program} runs"));
+        kill(Pid::from_raw(old), Signal::SIGKILL).expect("it lives");
+        let came_back = until(PATIENCE, || self.pid_of(program).is_some_and(|pid| pid != old));
+        assert!(came_back, "{program} did not come back");
+    }
+
+    /// Where the lab keeps everything.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the cluster must not leave behind.
+    pub fn traces(&self) -> Traces {
+        let mark = self.mark();
         let group = format!("calico-lab-{}", mark.split('-').next().expect("a first part"));
         let ours: Vec<i32> =
             processes().filter(|pid| in_group(*pid, &group) || is_marked(*pid, &mark)).collect();
@@ -166,9 +214,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if !self.dir.exists() {
             return;
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.events());
         }
         match self.k8s(&["down"]).output() {
             Ok(output) if output.status.success() => {}

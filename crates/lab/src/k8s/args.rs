@@ -67,8 +67,8 @@ pub struct UpArgs {
     /// Calico's image: an OCI archive, or a directory with an OCI layout.
     #[arg(long, default_value = "target/image/calico.tar")]
     pub image: PathBuf,
-    /// Calico's manifest.
-    #[arg(long, default_value = "deploy/calico.yaml")]
+    /// Calico's manifest. VXLAN unless said otherwise: not every kernel has IPIP, which deploy/calico.yaml wants.
+    #[arg(long, default_value = "deploy/calico-vxlan.yaml")]
     pub manifest: PathBuf,
     /// Where the programs of Kubernetes are: what `make k8s-parts` built.
     #[arg(long, env = "CALICO_LAB_PARTS", hide_env_values = true)]
