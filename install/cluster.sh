@@ -40,9 +40,10 @@ explain() {
   while read -r pod node; do
     echo "  $pod on $node"
     k get pod "$pod" -n "$2" -o go-template='{{range .status.initContainerStatuses}}{{if .state.waiting}}    {{.name}}: {{.state.waiting.reason}} {{or .state.waiting.message ""}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{if .state.waiting}}    {{.name}}: {{.state.waiting.reason}} {{or .state.waiting.message ""}}{{"\n"}}{{end}}{{end}}{{range .status.conditions}}{{if and (eq .type "PodScheduled") (ne .status "True")}}    {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}'
+    # Of a container that ended meanwhile there is nothing to learn.
     k get events -n "$2" --field-selector "involvedObject.name=$pod,type=Warning" --sort-by .lastTimestamp \
-      -o go-template='{{range .items}}    {{.reason}}: {{.message}}{{"\n"}}{{end}}' | sort -u | tail -n 4
-    why=$(k logs "$pod" -n "$2" --all-containers --prefix --tail 5 2>/dev/null || true)
+      -o go-template='{{range .items}}    {{.reason}}: {{.message}}{{"\n"}}{{end}}' | { grep -vE '^    BackOff:|no running task|container not running' || true; } | uniq | tail -n 3
+    why=$(k logs "$pod" -n "$2" --all-containers --prefix --tail 3 2>/dev/null || true)
     [ -z "$why" ] || sed 's/^/    /' <<<"$why"
   done <<<"$pods"
   echo "  More: docs/install-kubernetes.md, \"When a pod is not ready\"."
