@@ -16,8 +16,8 @@ const INSTALLED: [&str; 2] = ["/opt/cni/bin", "/etc/cni/net.d"];
 /// Our own directories.
 const OURS: [&str; 3] = ["var/lib/calico", "run/calico", "var/log/calico"];
 
-/// A directory that the DaemonSet had kubelet make; others may use it.
-const SHARED: &str = "run/nodeagent";
+/// Directories that the DaemonSet had kubelet make; others may use them.
+const SHARED: [&str; 2] = ["run/nodeagent", "var/lib/cni/networks"];
 
 /// The datastore of one host: never removed, whoever asks.
 const DATASTORE: &str = "datastore.db";
@@ -60,12 +60,14 @@ pub fn remove(root: &Path) -> Outcome {
         Err(error) => outcome.problems.push(format!("/{RECORD}: {error}")),
     }
     for directory in OURS {
-        outcome.note(&format!("/{directory}"), remove_any(&root.join(directory)));
+        outcome.note(&format!("/{directory}"), remove_tree(&root.join(directory)));
     }
-    // In use by somebody else where it is not empty.
-    match fs::remove_dir(root.join(SHARED)) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-        result => outcome.note(&format!("/{SHARED}"), result),
+    for directory in SHARED {
+        // In use by somebody else where it is not empty.
+        match fs::remove_dir(root.join(directory)) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            result => outcome.note(&format!("/{directory}"), result),
+        }
     }
     outcome
 }
@@ -90,6 +92,17 @@ fn installed(root: &Path, line: &str) -> Option<PathBuf> {
 /// A file, a link itself, or a directory with all that is in it.
 fn remove_any(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// A directory with all that is in it. One on which somebody mounted a file system stays, empty.
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        remove_any(&entry?.path())?;
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +193,30 @@ mod tests {
             0,
         );
         let root = node(&["opt/cni/bin/x"]);
-        fs::create_dir_all(root.path().join(SHARED)).unwrap();
+        fs::create_dir_all(root.path().join(SHARED[0])).unwrap();
         assert_eq!(remove(root.path()).removed, ["/run/nodeagent"]);
+    }
+
+    /// As in a node whose state is kept on another disk. The mount is seen by this thread only.
+    #[test]
+    fn a_directory_that_is_a_mount_point_is_emptied() {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
+        let root = node(&["opt/cni/bin/x", "var/lib/calico/nodename"]);
+        let directory = root.path().join("var/lib/calico");
+        let done = std::thread::spawn(move || -> Result<Outcome, nix::Error> {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+            let nothing: Option<&str> = None;
+            mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+            mount(Some(&directory), &directory, nothing, MsFlags::MS_BIND, nothing)?;
+            let outcome = remove(root.path());
+            assert!(directory.is_dir() && !directory.join("nodename").exists());
+            Ok(outcome)
+        });
+        match done.join().unwrap() {
+            Ok(outcome) => assert_eq!(outcome.problems, Vec::<String>::new()),
+            Err(nix::Error::EPERM) => println!("skipped: mounting needs root"),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
