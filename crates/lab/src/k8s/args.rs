@@ -24,6 +24,7 @@ pub enum K8sCommand {
         command: Vec<OsString>,
     },
     /// Run kubectl as the cluster's administrator.
+    #[command(disable_help_flag = true)]
     Kubectl {
         /// kubectl's arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -105,4 +106,35 @@ pub enum Cni {
     Ptp,
     /// Nobody: nodes stay NotReady until somebody installs a network.
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(subcommand)]
+        command: K8sCommand,
+    }
+
+    #[test]
+    fn a_command_line_goes_through_untouched() {
+        let check = |line: &str, expected: &[&str]| {
+            let words = ["k8s"].into_iter().chain(line.split(' '));
+            let passed = match Line::try_parse_from(words).expect(line).command {
+                K8sCommand::Kubectl { arguments } => arguments,
+                K8sCommand::Exec { place, command } => [place.into()].into_iter().chain(command).collect(),
+                other => panic!("{line}: {other:?}"),
+            };
+            assert_eq!(passed, expected, "{line}");
+        };
+        check("kubectl -n kube-system get pods", &["-n", "kube-system", "get", "pods"]);
+        check("kubectl --help", &["--help"]);
+        check("kubectl exec box -- ls -l", &["exec", "box", "--", "ls", "-l"]);
+        check("exec node1 ip -4 route", &["node1", "ip", "-4", "route"]);
+        check("exec node1 -- ip -4 route", &["node1", "ip", "-4", "route"]);
+    }
 }

@@ -63,8 +63,10 @@ pub fn wire(cluster: &Cluster, place: &Place) -> Result<()> {
 /// Imports images into a node's containerd, once that listens.
 pub fn load_images(cluster: &Cluster, node: &str, images: &[PathBuf]) -> Result<()> {
     let socket = PathBuf::from(format!("/proc/{}/root{}", cluster.pid(node)?, node::CONTAINERD));
-    if !until(CONTAINERD_DEADLINE, POLL, || UnixStream::connect(&socket).is_ok()) {
-        bail!("containerd of {node} does not listen; see {}", cluster.log(node, "containerd").display());
+    let listens = || UnixStream::connect(&socket).is_ok();
+    if !until(CONTAINERD_DEADLINE, POLL, || listens() || cluster.pid(node).is_err()) || !listens() {
+        let (init, containerd) = (cluster.log(node, "init"), cluster.log(node, "containerd"));
+        bail!("containerd of {node} does not listen; see {} and {}", containerd.display(), init.display());
     }
     for image in images {
         let mut import = cluster.inside(node, "ctr")?;

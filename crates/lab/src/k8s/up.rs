@@ -77,8 +77,14 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where the programs of Kubernetes are, if they were built.
+/// Where the programs of Kubernetes are, if they were built; and whether the machine has the others.
 fn parts(args: &UpArgs) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for program in ["containerd", "containerd-shim-runc-v2", "ctr", "runc"] {
+        if !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+            bail!("no {program} on this machine: `make k8s-setup` installs what nodes run");
+        }
+    }
     let parts = match (&args.parts, std::env::var_os("HOME")) {
         (Some(parts), _) => parts.clone(),
         (None, Some(home)) => Path::new(&home).join(".cache/calico-lab"),
@@ -113,7 +119,8 @@ fn start(cluster: &Cluster, args: &UpArgs, archives: &[PathBuf], progress: &Prog
         api.and(loaded)
     })?;
     progress.reached("every node has its images");
-    install_network(cluster, args, progress)?;
+    install(cluster, args)?;
+    progress.reached("network and name service are applied");
     if args.cni == Cni::None {
         return Ok(());
     }
@@ -182,9 +189,10 @@ fn load_everywhere(cluster: &Cluster, archives: &[PathBuf]) -> Result<()> {
     })
 }
 
-fn install_network(cluster: &Cluster, args: &UpArgs, progress: &Progress) -> Result<()> {
+/// Applies the network and the name service, which waits until there is a network.
+fn install(cluster: &Cluster, args: &UpArgs) -> Result<()> {
     match args.cni {
-        Cni::None => return Ok(()),
+        Cni::None => {}
         Cni::Ptp => ptp::install(cluster)?,
         Cni::Calico => {
             output(cluster.kubectl()?.args(["apply", "--server-side", "-f"]).arg(&args.manifest))?;
@@ -193,7 +201,6 @@ fn install_network(cluster: &Cluster, args: &UpArgs, progress: &Progress) -> Res
     let manifest = cluster.dir.join("coredns.yaml");
     std::fs::write(&manifest, COREDNS).context("coredns.yaml")?;
     output(cluster.kubectl()?.args(["apply", "-f"]).arg(&manifest))?;
-    progress.reached("network and name service are applied");
     Ok(())
 }
 
