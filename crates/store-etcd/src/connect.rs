@@ -24,8 +24,8 @@ const SYSTEM_AUTHORITIES: &[&str] =
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The configuration names the Kubernetes API.
-    #[error("datastore type kubernetes is not supported by this build; use etcdv3 or embedded")]
+    /// The configuration names the Kubernetes API, which is a store of another crate.
+    #[error("datastore type kubernetes is opened elsewhere; here are etcdv3 and embedded")]
     Kubernetes,
     /// A certificate or key cannot be read.
     #[error("cannot read {}", .path.display())]
@@ -69,7 +69,7 @@ impl ConnectError {
 /// short-lived process pays no extra round trip. With one, this logs in.
 pub async fn connect(config: &DatastoreConfig) -> Result<Arc<dyn Store>, ConnectError> {
     match config {
-        DatastoreConfig::Kubernetes => Err(ConnectError::Kubernetes),
+        DatastoreConfig::Kubernetes(_) => Err(ConnectError::Kubernetes),
         DatastoreConfig::Embedded { path } => match EmbeddedStore::open(path) {
             Ok(store) => Ok(Arc::new(store)),
             Err(source) => Err(ConnectError::Embedded { path: path.clone(), source }),

@@ -187,7 +187,7 @@ async fn kubernetes_is_refused_in_words() {
     let Err(error) = connect(&config).await else { panic!("connected") };
     assert_eq!(
         error.to_string(),
-        "datastore type kubernetes is not supported by this build; use etcdv3 or embedded"
+        "datastore type kubernetes is opened elsewhere; here are etcdv3 and embedded"
     );
 }
 

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use calico_api::kubernetes::ApiGroup;
+
 /// Where the embedded store is unless something else is said.
 pub const DEFAULT_PATH: &str = "/var/lib/calico/datastore.db";
 
 /// Where a process's datastore is and how to reach it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DatastoreConfig {
     /// An etcd v3 cluster.
     Etcd(EtcdConfig),
@@ -22,7 +24,7 @@ pub enum DatastoreConfig {
         path: PathBuf,
     },
     /// The Kubernetes API.
-    Kubernetes,
+    Kubernetes(KubernetesConfig),
 }
 
 /// How to reach etcd.
@@ -36,6 +38,43 @@ pub struct EtcdConfig {
     pub ca: Option<Pem>,
     /// The client's certificate and its private key.
     pub identity: Option<(Pem, Pem)>,
+}
+
+/// How to reach the Kubernetes API. What is said here wins over what kubeconfig files say; with neither a file nor an
+/// endpoint, the service account of the pod is used.
+#[derive(Clone, Default, PartialEq)]
+pub struct KubernetesConfig {
+    /// Kubeconfig files; of equal names the first file's counts.
+    pub kubeconfig: Vec<PathBuf>,
+    /// A kubeconfig's text, in place of files.
+    pub inline: Option<String>,
+    /// The context to use in place of the current one.
+    pub context: Option<String>,
+    /// `https://host:port` (or `http://…`), perhaps with a path.
+    pub endpoint: Option<String>,
+    /// A bearer token.
+    pub token: Option<String>,
+    /// The certificate authority to trust.
+    pub ca: Option<Pem>,
+    /// The client's certificate and its private key.
+    pub identity: Option<(Pem, Pem)>,
+    /// Whether the server's certificate is left unverified.
+    pub insecure: bool,
+    /// Requests per second and in one burst; no limit of ours if none.
+    pub rate: Option<Rate>,
+    /// The API group of Calico's objects; what the server has decides if none.
+    pub group: Option<ApiGroup>,
+    /// Whether addresses come from the nodes' pod CIDRs, so that Calico's own IPAM has no records.
+    pub use_pod_cidr: bool,
+}
+
+/// How fast requests may follow one another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: f32,
+    /// At once, after a pause.
+    pub burst: u32,
 }
 
 /// Where a PEM text is.
@@ -57,6 +96,25 @@ impl fmt::Debug for EtcdConfig {
             .field("ca", ca)
             .field("identity", identity)
             .finish()
+    }
+}
+
+impl fmt::Debug for KubernetesConfig {
+    /// Without the token and the inline file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KubernetesConfig { kubeconfig, context, endpoint, ca, identity, insecure, rate, group, .. } =
+            self;
+        f.debug_struct("KubernetesConfig")
+            .field("kubeconfig", kubeconfig)
+            .field("context", context)
+            .field("endpoint", endpoint)
+            .field("ca", ca)
+            .field("identity", identity)
+            .field("insecure", insecure)
+            .field("rate", rate)
+            .field("group", group)
+            .field("use_pod_cidr", &self.use_pod_cidr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,7 +188,8 @@ macro_rules! fields {
                 match self { $(Field::$variant => $api),* }
             }
 
-            /// Its name in a CNI network configuration.
+            /// Its names in a CNI network configuration, the stronger first, with `|` between them and `.` before a
+            /// field of a field.
             pub fn netconf(self) -> &'static str {
                 match self { $(Field::$variant => $netconf),* }
             }
@@ -153,8 +212,19 @@ fields! {
     Key,        "",                       "",              "etcdKey",          "";
     Cert,       "",                       "",              "etcdCert",         "";
     Ca,         "",                       "",              "etcdCACert",       "";
-    Kubeconfig, "KUBECONFIG",             "",              "kubeconfig",       "";
-    K8sApi,     "K8S_API_ENDPOINT",       "",              "k8sAPIEndpoint",   "";
+    Kubeconfig, "KUBECONFIG",             "",              "kubeconfig",       "kubernetes.kubeconfig";
+    KubeInline, "",                       "",              "kubeconfigInline", "";
+    K8sContext, "K8S_CURRENT_CONTEXT",    "",              "k8sCurrentContext", "";
+    K8sApi,     "K8S_API_ENDPOINT",       "",              "k8sAPIEndpoint",   "kubernetes.k8s_api_root|policy.k8s_api_root";
+    K8sToken,   "K8S_API_TOKEN",          "",              "k8sAPIToken",      "policy.k8s_auth_token";
+    K8sKeyFile, "K8S_KEY_FILE",           "",              "k8sKeyFile",       "policy.k8s_client_key";
+    K8sCertFile, "K8S_CERT_FILE",         "",              "k8sCertFile",      "policy.k8s_client_certificate";
+    K8sCaFile,  "K8S_CA_FILE",            "",              "k8sCAFile",        "policy.k8s_certificate_authority";
+    K8sInsecure, "K8S_INSECURE_SKIP_TLS_VERIFY", "",       "k8sInsecureSkipTLSVerify", "";
+    K8sQps,     "K8S_CLIENT_QPS",         "",              "k8sClientQPS",     "qps";
+    K8sBurst,   "K8S_CLIENT_BURST",       "",              "k8sClientBurst",   "burst";
+    ApiGroup,   "CALICO_API_GROUP",       "",              "calicoAPIGroup",   "calico_api_group";
+    UsePodCidr, "USE_POD_CIDR",           "",              "usePodCIDR",       "";
 }
 
 /// A value and where it came from.
@@ -222,9 +292,10 @@ impl Settings {
     fn from_names(name_of: fn(Field) -> &'static str, lookup: &dyn Fn(&str) -> Option<String>) -> Settings {
         let mut settings = Settings::default();
         for &field in Field::ALL {
-            let name = name_of(field);
-            if let Some(value) = lookup(name).filter(|_| !name.is_empty()) {
-                settings.set(field, name, value);
+            for name in name_of(field).split('|').filter(|n| !n.is_empty()) {
+                if let Some(value) = lookup(name) {
+                    settings.set(field, name, value);
+                }
             }
         }
         settings
@@ -261,7 +332,7 @@ impl Settings {
         match wanted.value.trim() {
             "etcdv3" => self.resolve_etcd().map(DatastoreConfig::Etcd),
             "embedded" => Ok(self.embedded()),
-            "kubernetes" => Ok(DatastoreConfig::Kubernetes),
+            "kubernetes" => self.resolve_kubernetes().map(DatastoreConfig::Kubernetes),
             other => Err(wanted.invalid(format!("{other:?} is not etcdv3, kubernetes or embedded"))),
         }
     }
@@ -280,9 +351,9 @@ impl Settings {
         if etcd.is_some() {
             return self.resolve_etcd().map(DatastoreConfig::Etcd);
         }
-        let kubernetes = self.get(Field::Kubeconfig).or(self.get(Field::K8sApi)).is_some();
-        if kubernetes && self.get(Field::Path).is_none() {
-            return Ok(DatastoreConfig::Kubernetes);
+        let kubernetes = [Field::Kubeconfig, Field::KubeInline, Field::K8sApi];
+        if kubernetes.iter().any(|f| self.get(*f).is_some()) && self.get(Field::Path).is_none() {
+            return self.resolve_kubernetes().map(DatastoreConfig::Kubernetes);
         }
         Ok(self.embedded())
     }
@@ -294,6 +365,7 @@ impl Settings {
 }
 
 mod etcd;
+mod kubernetes;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,19 @@
 //!
 //! For tests. A back end implements [`Subject`] and calls [`check`]; each case starts on an empty store. A broken
 //! promise panics with the case's name. Nothing sleeps: what takes time is awaited with a deadline.
+//!
+//! Where back ends legitimately differ, the suite asks them and holds each to what it promises:
+//!
+//! - [`Store::atomicity`]. On an atomic store the steps of a commit share a revision, a failed commit leaves nothing, a
+//!   list shows all steps of a commit or none, and a delete's revision is the one that watches report. On a sequential
+//!   store each put has its own revision, the steps before a failed one stay, and a list shows the first steps of a
+//!   commit, never the later without the earlier.
+//! - A put of what is there already may be no change: the revision stays, and watches say nothing. The suite always
+//!   writes something new.
+//! - [`Store::keeps`]. What a store has no place for it refuses to write, reads as absent, and lists as nothing; that
+//!   includes everything with a time to live.
+//! - [`Subject::keeps_bytes`]. A store that knows its documents keeps what they mean, not how they are written.
+//! - [`Subject::forgotten`]. A store that compacts by itself names a revision that is surely gone.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,16 +30,20 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use calico_api::{Entry, Key, Kind, Revision, Selection, Write};
+use calico_api::{Entry, Expect, Key, Kind, Revision, Selection, Write};
 
+use crate::error::CommitError;
 use crate::store::Store;
 use crate::syncer::{SyncEvent, Syncer};
 use crate::watch::{Watch, WatchEvent};
 
 mod commits;
+mod document;
 mod lists;
 mod syncs;
 mod watches;
+
+use document::document;
 
 /// How long anything in the suite may take: far more than a loaded machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -39,6 +56,21 @@ pub trait Subject: Send + Sync {
 
     /// A connection of its own to the same store, as another process would have.
     async fn again(&self) -> Arc<dyn Store>;
+
+    /// Whether values are any bytes, kept as they are.
+    fn keeps_bytes(&self) -> bool {
+        true
+    }
+
+    /// A revision whose history is surely gone, where [`Store::compact`] does not make one.
+    fn forgotten(&self) -> Option<Revision> {
+        None
+    }
+
+    /// How many entries a long list has: more than two pages of the back end's.
+    fn long_list(&self) -> usize {
+        5_000
+    }
 }
 
 /// One case.
@@ -55,12 +87,14 @@ macro_rules! cases {
 cases! {
     commits::a_key_is_created_once,
     commits::updates_and_deletes_need_the_current_revision,
+    commits::ipam_records_are_created_updated_and_deleted,
     commits::anything_goes_without_an_expectation,
     commits::a_commit_is_all_or_nothing,
     commits::the_first_failing_step_is_named,
     commits::checks_change_nothing,
     commits::impossible_commits_are_refused,
     commits::large_values_survive,
+    commits::any_bytes_survive,
     commits::concurrent_increments_are_not_lost,
     commits::what_has_a_time_to_live_dies,
     lists::a_list_is_exact,
@@ -142,8 +176,27 @@ fn policies() -> Selection {
     Selection::all(Kind::NetworkPolicy)
 }
 
-fn json(text: &str) -> Bytes {
-    Bytes::from(format!("{{\"x\":\"{text}\"}}"))
+/// A put without expectation of a document that carries a text.
+fn put(key: &Key, text: &str) -> Write {
+    Write::put(key.clone(), document(key, text))
+}
+
+/// A create of a document that carries a text.
+fn create(key: &Key, text: &str) -> Write {
+    Write::create(key.clone(), document(key, text))
+}
+
+/// Whether the store has a place for a key; if not, it must say so.
+async fn is_kept(store: &dyn Store, key: &Key) -> bool {
+    if store.keeps(key) {
+        return true;
+    }
+    let refused = store.commit(&[put(key, "1")]).await;
+    assert!(matches!(&refused, Err(CommitError::Refused { key: k, .. }) if k == key), "{refused:?}");
+    assert_eq!(store.get(key).await.unwrap(), None, "{key}");
+    let delete = Write::Delete { key: key.clone(), expect: Expect::Any };
+    store.commit(&[delete]).await.unwrap();
+    false
 }
 
 /// Commits one write that must succeed, and says at which revision.

@@ -87,6 +87,15 @@ pub enum CommitError {
         /// How many there were.
         writes: usize,
     },
+    /// The datastore does not take it, whatever is there: it has no place for the key, only a view of it that cannot be
+    /// written, or rules that the value breaks. Steps before it may have happened on sequential stores.
+    #[error("{key} cannot be written: {reason}")]
+    Refused {
+        /// The key.
+        key: Key,
+        /// Why, and what would be right.
+        reason: String,
+    },
     /// The store did not answer. See [`Fault::Unavailable`]: the outcome may be unknown.
     #[error("cannot write to the datastore")]
     Fault(#[from] Fault),

@@ -34,8 +34,9 @@ pub struct Listing {
 /// The answer to a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// For each step, in order: the revision a put entry now has; for deletes and checks the store's revision after
-    /// the commit.
+    /// For each step, in order: the revision a put entry now has. For deletes and checks a revision from which a watch
+    /// misses nothing that happens later: on atomic stores the one of the commit, on sequential ones perhaps an older
+    /// one, so that the watch sees the deletion again.
     pub revisions: Vec<Revision>,
 }
 
@@ -61,6 +62,13 @@ pub trait Store: Send + Sync {
 
     /// What a failed commit may leave behind.
     fn atomicity(&self) -> Atomicity;
+
+    /// Whether the store has a place for a key at all. Without one, reading finds nothing and a put is
+    /// [`CommitError::Refused`]; a delete of anything ([`calico_api::Expect::Any`]) has nothing to do.
+    fn keeps(&self, key: &Key) -> bool {
+        let _ = key;
+        true
+    }
 
     /// Forgets the history up to and including a revision: watches from before it fail with
     /// [`WatchError::Compacted`]. Entries stay. No error if that history is already gone, or if the store cares for

@@ -15,6 +15,12 @@ fn embedded(path: &str) -> DatastoreConfig {
     DatastoreConfig::Embedded { path: path.into() }
 }
 
+fn kubernetes(change: impl FnOnce(&mut KubernetesConfig)) -> DatastoreConfig {
+    let mut config = KubernetesConfig::default();
+    change(&mut config);
+    DatastoreConfig::Kubernetes(config)
+}
+
 #[track_caller]
 fn check(vars: &[(&str, &str)], expected: DatastoreConfig) {
     assert_eq!(Settings::from_environment(&env(vars)).resolve(), Ok(expected));
@@ -31,8 +37,8 @@ fn the_environment_names_a_datastore() {
     check(&[], embedded(DEFAULT_PATH));
     check(&[("DATASTORE_TYPE", "embedded"), ("CALICO_DATASTORE_PATH", "/x.db")], embedded("/x.db"));
     check(&[("CALICO_DATASTORE_PATH", "/x.db"), ("KUBECONFIG", "/k")], embedded("/x.db"));
-    check(&[("DATASTORE_TYPE", "kubernetes")], DatastoreConfig::Kubernetes);
-    check(&[("KUBECONFIG", "/root/.kube/config")], DatastoreConfig::Kubernetes);
+    check(&[("DATASTORE_TYPE", "kubernetes")], kubernetes(|_| {}));
+    check(&[("KUBECONFIG", "/a:/b")], kubernetes(|k| k.kubeconfig = vec!["/a".into(), "/b".into()]));
     check(&[("ETCD_ENDPOINTS", "http://a:2379, http://b:2379/")], plain(&["http://a:2379", "http://b:2379"]));
     check(
         &[
@@ -127,6 +133,80 @@ fn calicoctls_file_and_cni_have_theirs() {
 
     let error = Settings::from_netconf(&env(&[("datastore_type", "etcdv3")])).resolve().unwrap_err();
     assert_eq!(error.to_string(), "datastore_type is set but etcd_endpoints is not: etcd has no address");
+}
+
+#[test]
+fn kubernetes_settings() {
+    check(
+        &[
+            ("K8S_API_ENDPOINT", "https://a:6443/"),
+            ("K8S_CERT_FILE", "/cert"),
+            ("K8S_KEY_FILE", "/key"),
+            ("K8S_CA_FILE", "/ca"),
+            ("K8S_API_TOKEN", "secret"),
+            ("K8S_CURRENT_CONTEXT", "blue"),
+            ("K8S_CLIENT_QPS", "20"),
+            ("CALICO_API_GROUP", "projectcalico.org/v3"),
+            ("USE_POD_CIDR", "true"),
+        ],
+        kubernetes(|k| {
+            k.endpoint = Some("https://a:6443".into());
+            k.identity = Some((Pem::File("/cert".into()), Pem::File("/key".into())));
+            k.ca = Some(Pem::File("/ca".into()));
+            k.token = Some("secret".into());
+            k.context = Some("blue".into());
+            k.rate = Some(Rate { per_second: 20.0, burst: 100 });
+            k.group = Some(ApiGroup::ProjectCalicoV3);
+            k.use_pod_cidr = true;
+        }),
+    );
+    let kube = ("DATASTORE_TYPE", "kubernetes");
+    check(
+        &[kube, ("K8S_CLIENT_QPS", "0"), ("K8S_INSECURE_SKIP_TLS_VERIFY", "1")],
+        kubernetes(|k| k.insecure = true),
+    );
+    refuse(
+        &[kube, ("K8S_CLIENT_QPS", "-1")],
+        "K8S_CLIENT_QPS: \"-1\" is not a positive number, as in 20 or 0.5",
+    );
+    refuse(&[kube, ("K8S_CLIENT_BURST", "x")], "K8S_CLIENT_BURST: \"x\" is not a positive whole number");
+    refuse(&[kube, ("USE_POD_CIDR", "maybe")], "USE_POD_CIDR: \"maybe\" is not true or false");
+    refuse(&[kube, ("KUBECONFIG", ":")], "KUBECONFIG: no file in the list");
+    refuse(
+        &[kube, ("K8S_API_ENDPOINT", "a:6443")],
+        "K8S_API_ENDPOINT: \"a:6443\" is not of the form https://host:port",
+    );
+    refuse(
+        &[kube, ("K8S_CERT_FILE", "/c")],
+        "K8S_CERT_FILE is set but K8S_KEY_FILE is not: a client certificate and its private key go together",
+    );
+    refuse(
+        &[kube, ("CALICO_API_GROUP", "v3")],
+        "CALICO_API_GROUP: \"v3\" is no API group of Calico: use crd.projectcalico.org/v1 or projectcalico.org/v3",
+    );
+    refuse(
+        &[kube, ("K8S_CA_FILE", "/ca"), ("K8S_INSECURE_SKIP_TLS_VERIFY", "true")],
+        "K8S_CA_FILE and K8S_INSECURE_SKIP_TLS_VERIFY are both set: a server that is not verified needs no \
+         certificate authority",
+    );
+    let netconf = env(&[
+        ("datastore_type", "kubernetes"),
+        ("kubernetes.kubeconfig", "/etc/cni/net.d/calico-kubeconfig"),
+        ("kubernetes.k8s_api_root", "https://a:6443/api/v1"),
+        ("policy.k8s_api_root", "https://b"),
+        ("policy.k8s_auth_token", "secret"),
+        ("qps", "10"),
+        ("burst", "20"),
+    ]);
+    let settings = Settings::from_netconf(&netconf);
+    let expected = kubernetes(|k| {
+        k.kubeconfig = vec!["/etc/cni/net.d/calico-kubeconfig".into()];
+        k.endpoint = Some("https://a:6443".into());
+        k.token = Some("secret".into());
+        k.rate = Some(Rate { per_second: 10.0, burst: 20 });
+    });
+    assert_eq!(settings.resolve(), Ok(expected));
+    assert!(!format!("{settings:?} {:?}", settings.resolve()).contains("secret"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use calico_api::{Expect, Key, Kind, Selection, Write};
 
-use super::{Choices, Subject, follow_until, json, policies, policy, state};
+use super::{Choices, Subject, follow_until, policies, policy, put, state};
 use crate::store::Store;
 use crate::syncer::{Syncer, SyncerOptions};
 
@@ -30,11 +30,11 @@ async fn churn(store: &dyn Store, choices: &mut Choices, steps: usize) {
         let (a, b) = (key(step as u64 % 10), key(10 + step as u64 % 7));
         let first = match choices.below(4) {
             0 => Write::Delete { key: a, expect: Expect::Any },
-            _ => Write::put(a, json(&step.to_string())),
+            _ => put(&a, &step.to_string()),
         };
         let mut writes = vec![first];
         if choices.below(3) == 0 {
-            writes.push(Write::put(b, json(&format!("b{step}"))));
+            writes.push(put(&b, &format!("b{step}")));
         }
         store.commit(&writes).await.unwrap();
     }
