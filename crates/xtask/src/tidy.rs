@@ -17,7 +17,7 @@ const IO_CRATES: [&str; 10] =
 const LINUX_ONLY: [&str; 3] = ["calico-linux", "netlink-sys", "netlink-packet-route"];
 
 /// The layer of each crate of ours. A crate may use lower layers, and inside L1 what [`PIPELINE`] allows.
-const LAYERS: [(&str, u8); 20] = [
+const LAYERS: [(&str, u8); 21] = [
     ("calico-net", 0),
     ("calico-api", 0),
     ("calico-selector", 0),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 20] = [
     ("calico-mesh", 1),
     ("calico-store", 2),
     ("calico-store-etcd", 2),
+    ("calico-store-kube", 2),
     ("calico-linux", 2),
     ("calico-felix", 3),
     ("calico-node", 3),
@@ -42,7 +43,7 @@ const LAYERS: [(&str, u8); 20] = [
 
 /// Arrows inside a layer: the words of L0 build on one another, each engine may use the vocabulary of the engine
 /// before it in the pipeline, and a back end implements the store's trait.
-const PIPELINE: [(&str, &str); 8] = [
+const PIPELINE: [(&str, &str); 9] = [
     ("calico-api", "calico-net"),
     ("calico-selector", "calico-net"),
     ("calico-api", "calico-selector"),
@@ -50,6 +51,7 @@ const PIPELINE: [(&str, &str); 8] = [
     ("calico-dataplane", "calico-calc"),
     ("calico-dataplane", "calico-rules"),
     ("calico-store-etcd", "calico-store"),
+    ("calico-store-kube", "calico-store"),
     ("calico-testkit", "calico-testkit"),
 ];
 

@@ -1,0 +1,190 @@
+//! What is tried again and what is not, and how a watch goes on, against a server that says what a script says.
+
+use std::sync::Arc;
+
+use calico_api::{Kind, Selection};
+use calico_store::{Store, WatchError, WatchEvent};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::*;
+use crate::store::KubeStore;
+
+/// A server with prepared answers. What it was asked, one line each, with `*` before the first of a connection.
+#[derive(Clone)]
+struct Script {
+    answers: Arc<AsyncMutex<Vec<String>>>,
+    asked: Arc<AsyncMutex<Vec<String>>>,
+}
+
+fn answer(code: u16, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+async fn serve(answers: &[String]) -> (Script, KubernetesConfig) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Some(format!("http://{}/base", listener.local_addr().unwrap()));
+    let script = Script {
+        answers: Arc::new(AsyncMutex::new(answers.iter().rev().cloned().collect())),
+        asked: Arc::default(),
+    };
+    let server = script.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(server.clone().talk(stream));
+        }
+    });
+    let group = Some(calico_api::kubernetes::ApiGroup::CrdV1);
+    (script, KubernetesConfig { endpoint, group, token: Some("t".to_owned()), ..KubernetesConfig::default() })
+}
+
+impl Script {
+    async fn talk(self, mut stream: TcpStream) {
+        let mut mark = "*";
+        let mut buffer = Vec::new();
+        loop {
+            let head = loop {
+                if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                    let rest = buffer.split_off(end + 4);
+                    break String::from_utf8(std::mem::replace(&mut buffer, rest)).unwrap();
+                }
+                if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            };
+            let length = head
+                .to_lowercase()
+                .lines()
+                .find_map(|l| Some(l.strip_prefix("content-length: ")?.parse::<usize>().unwrap()));
+            while buffer.len() < length.unwrap_or(0) {
+                stream.read_buf(&mut buffer).await.unwrap();
+            }
+            buffer.drain(..length.unwrap_or(0));
+            assert!(head.to_lowercase().contains("authorization: bearer t\r\n"), "{head}");
+            let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
+            self.asked.lock().await.push(format!("{mark}{line}"));
+            mark = "";
+            let Some(answer) = self.answers.lock().await.pop() else { return };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Without a length the end of the connection is the end of the answer.
+            if !answer.contains("content-length") {
+                return;
+            }
+        }
+    }
+
+    async fn asked(&self) -> Vec<String> {
+        self.asked.lock().await.clone()
+    }
+}
+
+async fn check(call: Call, answers: &[String], code: u16, asked: &[&str]) {
+    let (script, config) = serve(answers).await;
+    let client = KubeClient::open(&config, &|_| None).unwrap();
+    let found = match client.call(&call).await {
+        Ok(_) => 200,
+        Err(RequestError::Refused(refusal)) => refusal.code,
+        Err(RequestError::Fault(fault)) => panic!("{fault:?}"),
+    };
+    assert_eq!(found, code);
+    assert_eq!(script.asked().await, asked);
+}
+
+#[tokio::test]
+async fn reads_are_tried_again_and_writes_are_not() {
+    let ok = answer(200, "", "{}");
+    let failed = answer(503, "", "{}");
+    let get = || Call::get("/x");
+    let put = || Call::put("/x", &serde_json::json!({ "a": 1 }));
+    check(get(), &[failed.clone(), ok.clone()], 200, &["*GET /base/x", "GET /base/x"]).await;
+    let four = vec![failed.clone(); 5];
+    check(get(), &four, 503, &["*GET /base/x", "GET /base/x", "GET /base/x", "GET /base/x"]).await;
+    check(put(), &[failed, ok.clone()], 503, &["*PUT /base/x"]).await;
+    check(get(), &[answer(404, "", "{}"), ok.clone()], 404, &["*GET /base/x"]).await;
+    check(get(), &[answer(401, "", "{}"), ok], 401, &["*GET /base/x"]).await;
+}
+
+#[tokio::test]
+async fn whoever_is_told_to_wait_waits() {
+    let busy = answer(429, "retry-after: 1\r\n", "{}");
+    let put = Call::put("/x", &serde_json::json!({}));
+    let started = Instant::now();
+    check(put, &[busy, answer(200, "", "{}")], 200, &["*PUT /base/x", "PUT /base/x"]).await;
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_between_two_requests_is_no_error() {
+    // The first answer's end is the connection's.
+    let last = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n{}".to_owned();
+    let (script, config) = serve(&[last, answer(200, "", "{}")]).await;
+    let client = KubeClient::open(&config, &|_| None).unwrap();
+    for _ in 0..2 {
+        client.call(&Call::put("/x", &serde_json::json!({}))).await.unwrap();
+    }
+    assert_eq!(script.asked().await, ["*PUT /base/x", "*PUT /base/x"]);
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_where_the_server_ended_it() {
+    let head = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n";
+    let space = |name: &str, revision: u32| {
+        format!(r#"{{"metadata":{{"name":"{name}","resourceVersion":"{revision}"}}}}"#)
+    };
+    let answers = [
+        answer(200, "", r#"{"metadata":{"resourceVersion":"5"},"items":[]}"#),
+        answer(200, "", r#"{"metadata":{"resourceVersion":"6"},"items":null}"#),
+        format!(
+            "{head}{{\"type\":\"ADDED\",\"object\":{}}}\n{{\"type\":\"BOOKMARK\",\"object\":{}}}\n",
+            space("a", 7),
+            space("", 9)
+        ),
+        // The service accounts' stream: open, and silent.
+        "HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n".to_owned(),
+        format!("{head}{{\"type\":\"DELETED\",\"object\":{}}}\n", space("a", 11)),
+        format!("{head}{{\"type\":\"ERROR\",\"object\":{{\"code\":410}}}}\n"),
+    ];
+    let (script, config) = serve(&answers).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let mut watch = store.watch(&Selection::all(Kind::Profile), None).await.unwrap();
+    let mut told = Vec::new();
+    let error = loop {
+        match watch.next().await {
+            Ok(WatchEvent::Put(entry)) => told.push(format!("+{}", entry.revision)),
+            Ok(WatchEvent::Deleted { revision, .. }) => told.push(format!("-{revision}")),
+            Ok(WatchEvent::Progress(revision)) => told.push(revision.to_string()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, WatchError::Compacted), "{error:?}");
+    assert_eq!(told, ["5/6", "+7/", "9/6", "-11/", "11/6"]);
+    let asked = script.asked().await;
+    let revisions: Vec<&str> = asked
+        .iter()
+        .filter(|line| line.contains("/namespaces?"))
+        .filter_map(|line| line.split("resourceVersion=").nth(1)?.split('&').next())
+        .collect();
+    assert_eq!(revisions, ["5", "9", "11"], "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_outlives_its_snapshot_begins_again() {
+    let page = |next: &str, name: &str| {
+        answer(
+            200,
+            "",
+            &format!(
+                r#"{{"metadata":{{"resourceVersion":"5","continue":"{next}"}},"items":[{{"metadata":{{"name":"{name}","resourceVersion":"1"}}}}]}}"#
+            ),
+        )
+    };
+    let expired = answer(410, "", r#"{"reason":"Expired"}"#);
+    let accounts = answer(200, "", r#"{"metadata":{"resourceVersion":"5"},"items":[]}"#);
+    let (_, config) = serve(&[page("x", "a"), expired, page("y", "a"), page("", "b"), accounts]).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let listing = store.list(&Selection::all(Kind::Profile)).await.unwrap();
+    let names: Vec<String> = listing.entries.iter().map(|e| e.key.to_string()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(listing.revision.to_string(), "5/5");
+}

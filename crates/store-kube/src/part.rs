@@ -1,0 +1,447 @@
+//! The API resources behind keys and selections: their paths, and their objects as entries.
+//!
+//! Pure. A selection is one [`Part`] or several: profiles are made from namespaces and from service accounts.
+
+use calico_api::key::{Kind, Scope};
+use calico_api::kubernetes::crd::{self, Table};
+use calico_api::kubernetes::names::{ProfileSource, profile_source};
+use calico_api::kubernetes::object::{self, ObjectMeta};
+use calico_api::kubernetes::{
+    ApiGroup, ConversionError, Converted, endpoint_slice, namespace, network_policy, node, pod, service,
+    service_account,
+};
+use calico_api::{Entry, Key, ResourceKey, Selection};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use smol_str::SmolStr;
+
+/// One API resource: what one list or one watch is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// Custom resources of Calico's.
+    Custom(Table),
+    /// Nodes.
+    Nodes,
+    /// Blocks that stand for the nodes' pod CIDRs.
+    PodCidrs,
+    /// Workload endpoints.
+    Pods,
+    /// Profiles `kns.…`.
+    Namespaces,
+    /// Profiles `ksa.…`.
+    ServiceAccounts,
+    /// Kubernetes' own policies.
+    NetworkPolicies,
+    /// Addresses of services.
+    EndpointSlices,
+    /// Services.
+    Services,
+}
+
+/// What decides how objects are read.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Where Calico's custom resources are.
+    pub(crate) group: ApiGroup,
+    /// Whether addresses come from the nodes' pod CIDRs.
+    pub(crate) use_pod_cidr: bool,
+    /// How the host's side of a pod's interface begins.
+    pub(crate) interface_prefix: SmolStr,
+}
+
+/// One object, read.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// What it is in Calico's data model; a node can be several blocks, a pod can be nothing.
+    pub(crate) entries: Vec<Entry>,
+    /// Its own revision.
+    pub(crate) revision: SmolStr,
+    /// It is marked as deleted and waits for the second step: it counts as absent.
+    pub(crate) doomed: Option<Doomed>,
+}
+
+/// Identifies an object whose deletion is half done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doomed {
+    /// Its path.
+    pub(crate) path: String,
+    /// Its UID.
+    pub(crate) uid: String,
+    /// Its revision.
+    pub(crate) revision: String,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<Object>,
+    /// Of the whole list.
+    pub(crate) revision: SmolStr,
+    /// Where the next page begins; empty at the end.
+    pub(crate) next: String,
+}
+
+/// What a line of a watch says.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// The object is there, perhaps marked as deleted.
+    Put(Object),
+    /// It is not any more; this is how it was.
+    Deleted(Object),
+    /// Nothing but the revision.
+    Bookmark(SmolStr),
+    /// The watch is over: the number of the error, and what the server says.
+    Error { code: u16, message: String },
+}
+
+impl Part {
+    /// What a selection is made from, in the order of the revision's parts; nothing for what Kubernetes does not hold.
+    pub(crate) fn of_selection(selection: &Selection, view: &View) -> Vec<Part> {
+        match selection {
+            Selection::Resources { kind: Kind::Profile, .. } => vec![Part::Namespaces, Part::ServiceAccounts],
+            Selection::Resources { kind, .. } => Part::of_kind(*kind).into_iter().collect(),
+            Selection::Blocks(_) if view.use_pod_cidr => vec![Part::PodCidrs],
+            Selection::Affinities { .. } | Selection::Handles if view.use_pod_cidr => Vec::new(),
+            Selection::Blocks(_)
+            | Selection::Affinities { .. }
+            | Selection::Handles
+            | Selection::Statuses(_) => {
+                Table::of_selection(selection).map(Part::Custom).into_iter().collect()
+            }
+        }
+    }
+
+    fn of_kind(kind: Kind) -> Option<Part> {
+        match kind {
+            Kind::Node => Some(Part::Nodes),
+            Kind::WorkloadEndpoint => Some(Part::Pods),
+            Kind::KubernetesNetworkPolicy => Some(Part::NetworkPolicies),
+            Kind::KubernetesEndpointSlice => Some(Part::EndpointSlices),
+            Kind::KubernetesService => Some(Part::Services),
+            Kind::Profile => None,
+            kind => Table::of_selection(&Selection::all(kind)).map(Part::Custom),
+        }
+    }
+
+    /// Where the object of a key is: its API resource and its path. `None` where it can have none.
+    pub(crate) fn of_key(key: &Key, view: &View) -> Option<(Part, String)> {
+        let Key::Resource(resource) = key else {
+            let table = Table::of(key).filter(|t| !view.use_pod_cidr || *t == Table::IpamConfig)?;
+            return Some((Part::Custom(table), custom_path(key, &crd::object_name(key)?, table, view.group)));
+        };
+        let ResourceKey { kind, namespace, name } = resource;
+        match kind {
+            Kind::WorkloadEndpoint => {
+                let pod::Place { namespace, pod, .. } = pod::place(resource)?;
+                Some((Part::Pods, Part::Pods.path(view, &namespace, &pod)))
+            }
+            Kind::Profile => match profile_source(name)? {
+                ProfileSource::Namespace(name) => {
+                    Some((Part::Namespaces, Part::Namespaces.path(view, "", name)))
+                }
+                ProfileSource::ServiceAccount { namespace, name } => {
+                    Some((Part::ServiceAccounts, Part::ServiceAccounts.path(view, namespace, name)))
+                }
+            },
+            kind => {
+                let part = Part::of_kind(*kind)?;
+                Some((part, part.path(view, namespace, name)))
+            }
+        }
+    }
+
+    /// Where old writers put the object of a key, if anywhere else.
+    pub(crate) fn old_path(key: &Key, view: &View) -> Option<String> {
+        Some(custom_path(key, &crd::old_object_name(key)?, Table::of(key)?, view.group))
+    }
+
+    fn path(self, view: &View, namespace: &str, name: &str) -> String {
+        format!("{}/{}", self.collection(view, namespace), escape(name))
+    }
+
+    /// The path of all objects; in one namespace, or everywhere with an empty one.
+    pub(crate) fn collection(self, view: &View, namespace: &str) -> String {
+        let (api, plural) = match self {
+            Part::Custom(table) => (format!("/apis/{}", view.group), table.plural(view.group)),
+            Part::Nodes | Part::PodCidrs => ("/api/v1".to_owned(), "nodes"),
+            Part::Pods => ("/api/v1".to_owned(), "pods"),
+            Part::Namespaces => ("/api/v1".to_owned(), "namespaces"),
+            Part::ServiceAccounts => ("/api/v1".to_owned(), "serviceaccounts"),
+            Part::Services => ("/api/v1".to_owned(), "services"),
+            Part::NetworkPolicies => ("/apis/networking.k8s.io/v1".to_owned(), "networkpolicies"),
+            Part::EndpointSlices => ("/apis/discovery.k8s.io/v1".to_owned(), "endpointslices"),
+        };
+        if namespace.is_empty() || !self.is_namespaced() {
+            format!("{api}/{plural}")
+        } else {
+            format!("{api}/namespaces/{}/{plural}", escape(namespace))
+        }
+    }
+
+    fn is_namespaced(self) -> bool {
+        match self {
+            Part::Custom(table) => table.scope() == Scope::Namespaced,
+            Part::Nodes | Part::PodCidrs | Part::Namespaces => false,
+            Part::Pods
+            | Part::ServiceAccounts
+            | Part::NetworkPolicies
+            | Part::EndpointSlices
+            | Part::Services => true,
+        }
+    }
+
+    /// What a list or a watch of a selection asks for: path and first query.
+    pub(crate) fn query(self, view: &View, selection: &Selection) -> String {
+        let namespace = match selection {
+            Selection::Resources { namespace: Some(namespace), .. } => namespace.as_str(),
+            _ => "",
+        };
+        // Profiles of service accounts are one cluster-wide list: their namespace is in the name.
+        let namespace = if self == Part::ServiceAccounts { "" } else { namespace };
+        format!("{}?", self.collection(view, namespace))
+    }
+
+    /// Reads one object.
+    pub(crate) fn read(self, view: &View, json: &[u8]) -> Result<Object, ReadError> {
+        match self {
+            Part::Custom(_) => decode::<Value>(json).and_then(|o| self.custom(view, o)),
+            Part::Nodes | Part::PodCidrs => decode(json).and_then(|o| self.node(view, o)),
+            Part::Pods => decode(json).and_then(|o| read_pod(view, o)),
+            Part::Namespaces => decode(json).and_then(read_namespace),
+            Part::ServiceAccounts => decode(json).and_then(read_service_account),
+            Part::NetworkPolicies => decode(json).and_then(read_network_policy),
+            Part::EndpointSlices => decode(json).and_then(read_endpoint_slice),
+            Part::Services => decode(json).and_then(read_service),
+        }
+    }
+
+    /// Reads one page of a list. Objects that cannot be read are reported and left out.
+    pub(crate) fn read_page(self, view: &View, json: &[u8]) -> Result<Page, ReadError> {
+        match self {
+            Part::Custom(_) => page(json, |o: Value| self.custom(view, o)),
+            Part::Nodes | Part::PodCidrs => page(json, |o| self.node(view, o)),
+            Part::Pods => page(json, |o| read_pod(view, o)),
+            Part::Namespaces => page(json, read_namespace),
+            Part::ServiceAccounts => page(json, read_service_account),
+            Part::NetworkPolicies => page(json, read_network_policy),
+            Part::EndpointSlices => page(json, read_endpoint_slice),
+            Part::Services => page(json, read_service),
+        }
+    }
+
+    /// Reads one line of a watch; `None` for an object that cannot be read, which is reported.
+    pub(crate) fn read_line(self, view: &View, json: &[u8]) -> Result<Option<Line>, ReadError> {
+        let Head { kind } = decode(json)?;
+        if kind == "ERROR" {
+            let Event { object: Status { code, message } } = decode(json)?;
+            return Ok(Some(Line::Error { code, message }));
+        }
+        if kind == "BOOKMARK" {
+            let Event { object: Bare { metadata } } = decode(json)?;
+            return Ok(Some(Line::Bookmark(metadata.resource_version)));
+        }
+        let object = match self {
+            Part::Custom(_) => event(json, |o: Value| self.custom(view, o)),
+            Part::Nodes | Part::PodCidrs => event(json, |o| self.node(view, o)),
+            Part::Pods => event(json, |o| read_pod(view, o)),
+            Part::Namespaces => event(json, read_namespace),
+            Part::ServiceAccounts => event(json, read_service_account),
+            Part::NetworkPolicies => event(json, read_network_policy),
+            Part::EndpointSlices => event(json, read_endpoint_slice),
+            Part::Services => event(json, read_service),
+        };
+        match object {
+            Ok(object) if kind == "DELETED" => Ok(Some(Line::Deleted(object))),
+            Ok(object) => Ok(Some(Line::Put(object))),
+            Err(ReadError::Object(error)) => {
+                report(&error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn custom(self, view: &View, object: Value) -> Result<Object, ReadError> {
+        let Part::Custom(table) = self else { return Err(ReadError::Form("no custom resource".to_owned())) };
+        let text = |field: &str| object.pointer(field).and_then(Value::as_str).unwrap_or_default();
+        let revision = SmolStr::new(text("/metadata/resourceVersion"));
+        let marked = crd::is_deleted(&object) && is_two_step(table);
+        let doomed = marked.then(|| Doomed {
+            path: self.path(view, text("/metadata/namespace"), text("/metadata/name")),
+            uid: text("/metadata/uid").to_owned(),
+            revision: revision.to_string(),
+        });
+        let entry = crd::entry(table, view.group, object)?;
+        Ok(Object { entries: vec![entry], revision, doomed })
+    }
+
+    fn node(self, view: &View, node: node::Node) -> Result<Object, ReadError> {
+        let revision = node.metadata.resource_version.clone();
+        if self == Part::PodCidrs {
+            return Ok(Object { entries: node::blocks(&node), revision, doomed: None });
+        }
+        Ok(one(node::entry(&node, view.use_pod_cidr), revision))
+    }
+}
+
+/// Whether deletions of a table's objects take two steps (spec 1 §3.4).
+pub(crate) fn is_two_step(table: Table) -> bool {
+    matches!(table, Table::Blocks | Table::Affinities | Table::Handles | Table::Resource(Kind::BlockAffinity))
+}
+
+fn custom_path(key: &Key, name: &str, table: Table, group: ApiGroup) -> String {
+    let namespace = match key {
+        Key::Resource(ResourceKey { namespace, .. }) => namespace.as_str(),
+        _ => "",
+    };
+    let (api, plural, name) = (group.api_version(), table.plural(group), escape(name));
+    if namespace.is_empty() {
+        format!("/apis/{api}/{plural}/{name}")
+    } else {
+        format!("/apis/{api}/namespaces/{}/{plural}/{name}", escape(namespace))
+    }
+}
+
+/// A name as a segment of a path: what a URL reserves is encoded, so that no name leads elsewhere.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        // A segment of dots alone would be taken for a directory.
+        let plain =
+            byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && text.len() > 2);
+        if plain {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// Why an answer of the server's cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// One object is not what its kind promises.
+    #[error(transparent)]
+    Object(#[from] ConversionError),
+    /// The answer as a whole is not what was asked for.
+    #[error("the API server's answer is not what was asked for: {0}")]
+    Form(String),
+}
+
+fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, ReadError> {
+    object::decode(json).map_err(|error| ReadError::Form(error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListMeta {
+    resource_version: SmolStr,
+    #[serde(rename = "continue")]
+    next: String,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Event<T> {
+    object: T,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    code: u16,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Bare {
+    metadata: ObjectMeta,
+}
+
+fn page<T: DeserializeOwned>(
+    json: &[u8],
+    read: impl Fn(T) -> Result<Object, ReadError>,
+) -> Result<Page, ReadError> {
+    let List { metadata: ListMeta { resource_version, next }, items } = decode::<List<T>>(json)?;
+    let mut objects = Vec::with_capacity(items.len());
+    for item in items {
+        match read(item) {
+            Ok(object) => objects.push(object),
+            Err(error) => report(&error),
+        }
+    }
+    Ok(Page { objects, revision: resource_version, next })
+}
+
+fn event<T: DeserializeOwned>(
+    json: &[u8],
+    read: impl Fn(T) -> Result<Object, ReadError>,
+) -> Result<Object, ReadError> {
+    let Event { object } = decode::<Event<T>>(json)?;
+    read(object)
+}
+
+fn report(error: &dyn std::error::Error) {
+    tracing::warn!("{error}; it counts as absent");
+}
+
+fn one(converted: Converted, revision: SmolStr) -> Object {
+    let Converted { entry, problems } = converted;
+    for problem in &problems {
+        tracing::warn!("{problem}");
+    }
+    Object { entries: vec![entry], revision, doomed: None }
+}
+
+fn plain(entry: Entry, revision: SmolStr) -> Object {
+    Object { entries: vec![entry], revision, doomed: None }
+}
+
+fn read_pod(view: &View, pod: pod::Pod) -> Result<Object, ReadError> {
+    let revision = pod.metadata.resource_version.clone();
+    Ok(match pod::entry(&pod, &view.interface_prefix)? {
+        Some(converted) => one(converted, revision),
+        None => Object { entries: Vec::new(), revision, doomed: None },
+    })
+}
+
+fn read_namespace(object: namespace::Namespace) -> Result<Object, ReadError> {
+    Ok(plain(namespace::entry(&object), object.metadata.resource_version))
+}
+
+fn read_service_account(object: service_account::ServiceAccount) -> Result<Object, ReadError> {
+    Ok(plain(service_account::entry(&object), object.metadata.resource_version))
+}
+
+fn read_network_policy(object: network_policy::NetworkPolicy) -> Result<Object, ReadError> {
+    let revision = object.metadata.resource_version.clone();
+    Ok(one(network_policy::entry(&object)?, revision))
+}
+
+fn read_endpoint_slice(object: endpoint_slice::EndpointSlice) -> Result<Object, ReadError> {
+    let entries = endpoint_slice::entry(&object).into_iter().collect();
+    Ok(Object { entries, revision: object.metadata.resource_version, doomed: None })
+}
+
+fn read_service(object: service::Service) -> Result<Object, ReadError> {
+    Ok(plain(service::entry(&object), object.metadata.resource_version))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Paths of keys, and what lists and watches say.
+
+use super::*;
+
+fn view() -> View {
+    View { group: ApiGroup::CrdV1, use_pod_cidr: false, interface_prefix: SmolStr::new("cali") }
+}
+
+#[track_caller]
+fn check_path(key: Key, expected: &str) {
+    let found = Part::of_key(&key, &view()).map(|(_, path)| path);
+    assert_eq!(found.as_deref().unwrap_or("none"), expected, "{key}");
+}
+
+#[test]
+fn keys_have_paths() {
+    let resource = Key::resource;
+    check_path(resource(Kind::IPPool, "", "p"), "/apis/crd.projectcalico.org/v1/ippools/p");
+    check_path(
+        resource(Kind::NetworkPolicy, "ns", "a.b"),
+        "/apis/crd.projectcalico.org/v1/namespaces/ns/networkpolicies/a.b",
+    );
+    check_path(resource(Kind::Node, "", "n1"), "/api/v1/nodes/n1");
+    check_path(resource(Kind::Profile, "", "kns.x"), "/api/v1/namespaces/x");
+    check_path(resource(Kind::Profile, "", "ksa.x.y.z"), "/api/v1/namespaces/x/serviceaccounts/y.z");
+    check_path(resource(Kind::Profile, "", "other"), "none");
+    check_path(resource(Kind::WorkloadEndpoint, "ns", "n--1-k8s-web-eth0"), "/api/v1/namespaces/ns/pods/web");
+    check_path(resource(Kind::WorkloadEndpoint, "ns", "n1-cni-web-eth0"), "none");
+    check_path(Key::FelixStatus("n1".into()), "none");
+    check_path(
+        Key::Block("10.0.0.0/26".parse().unwrap()),
+        "/apis/crd.projectcalico.org/v1/ipamblocks/10-0-0-0-26",
+    );
+    check_path(Key::Handle("A/B".into()), "/apis/crd.projectcalico.org/v1/ipamhandles/a%2Fb");
+    check_path(resource(Kind::IPPool, "", ".."), "/apis/crd.projectcalico.org/v1/ippools/%2E%2E");
+}
+
+#[test]
+fn a_page_leaves_out_what_cannot_be_read() {
+    let json = br#"{"kind":"IPAMHandleList","metadata":{"resourceVersion":"9","continue":"c/="},"items":[
+        {"metadata":{"name":"h1","resourceVersion":"1"},"spec":{"handleID":"h1","block":{},"deleted":false}},
+        {"metadata":{"name":"h2","resourceVersion":"2"},"spec":{}},
+        {"metadata":{"name":"h3","resourceVersion":"3","uid":"u"},"spec":{"handleID":"h3","block":{},"deleted":true}}]}"#;
+    let page = Part::Custom(Table::Handles).read_page(&view(), json).unwrap();
+    assert_eq!((page.revision.as_str(), page.next.as_str()), ("9", "c/="));
+    let keys: Vec<&Key> = page.objects.iter().flat_map(|o| &o.entries).map(|e| &e.key).collect();
+    assert_eq!(keys, [&Key::Handle("h1".into()), &Key::Handle("h3".into())]);
+    let doomed = Doomed {
+        path: "/apis/crd.projectcalico.org/v1/ipamhandles/h3".into(),
+        uid: "u".into(),
+        revision: "3".into(),
+    };
+    assert_eq!(page.objects[1].doomed, Some(doomed));
+}
+
+#[test]
+fn lines_of_a_watch() {
+    let read = |json: &str| Part::Namespaces.read_line(&view(), json.as_bytes()).unwrap();
+    let put = r#"{"type":"MODIFIED","object":{"metadata":{"name":"a","resourceVersion":"4"}}}"#;
+    let Some(Line::Put(object)) = read(put) else { panic!() };
+    assert_eq!(object.entries[0].key, Key::resource(Kind::Profile, "", "kns.a"));
+    assert_eq!(object.revision, "4");
+    assert!(matches!(read(&put.replace("MODIFIED", "DELETED")), Some(Line::Deleted(_))));
+    let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Namespace","metadata":{"resourceVersion":"12","creationTimestamp":null}}}"#;
+    assert!(matches!(read(bookmark), Some(Line::Bookmark(r)) if r == "12"));
+    let gone =
+        r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}"#;
+    assert!(matches!(read(gone), Some(Line::Error { code: 410, .. })));
+    assert!(Part::Namespaces.read_line(&view(), b"<html>").is_err());
+}
+
+#[test]
+fn pods_without_an_endpoint_are_nothing() {
+    let json = br#"{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"b","resourceVersion":"4"},"spec":{"hostNetwork":true,"nodeName":"n"}}}"#;
+    let Some(Line::Put(object)) = Part::Pods.read_line(&view(), json).unwrap() else { panic!() };
+    assert!(object.entries.is_empty());
+    assert_eq!(object.revision, "4");
+}
