@@ -32,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::datastore;
 use crate::log::Log;
 use crate::roles::Roles;
 use crate::servers::{HealthServer, spawn_metrics};
@@ -95,8 +96,7 @@ async fn run(log: Log) -> Result<Exit> {
     health_server.follow(&early).await;
 
     let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-    let datastore = settings.resolve().context("datastore")?;
-    let store = calico_store_etcd::connect(&datastore).await.context("datastore")?;
+    let store = datastore::open(&settings, &variable).await?;
     let started = tokio::select! {
         () = shutdown.cancelled() => return Ok(Exit::Shutdown),
         started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")) => started.context("start")?,

@@ -55,8 +55,7 @@ fn upgrade() -> Result<()> {
 }
 
 async fn try_upgrade(node: &str, paths: &Paths) -> Result<usize> {
-    let datastore = Settings::from_environment(&variable).resolve().context("datastore")?;
-    let store = calico_store_etcd::connect(&datastore).await.context("datastore")?;
+    let store = crate::datastore::open(&Settings::from_environment(&variable), &variable).await?;
     let context = Context::new(store, node, "cali", std::sync::Arc::new(Nobody));
     Ok(run(&context, paths).await?)
 }

@@ -36,8 +36,7 @@ fn try_start() -> Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-        let datastore = settings.resolve().context("datastore")?;
-        let store = calico_store_etcd::connect(&datastore).await.context("datastore")?;
+        let store = crate::datastore::open(&settings, &variable).await?;
         let started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")).await?;
         tracing::info!(node = %started.node, "started");
         Ok(())

@@ -11,6 +11,7 @@
 mod agent;
 mod check_status;
 mod cleanup;
+mod datastore;
 mod dispatch;
 mod health;
 mod init;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use calico_api::status_file;
 use calico_net::Mac;
-use calico_store::config::Settings;
+use calico_store::Store;
+use calico_store::config::{DatastoreConfig, Settings};
+use calico_store_kube::KubeStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -206,9 +208,15 @@ async fn open(lookup: &impl Fn(&str) -> Option<String>, conf: &NetConf) -> Resul
         .endpoint_status_dir
         .as_ref()
         .map_or_else(|| Path::new(STATUS_PREFIX).join(status_file::DIRECTORY), PathBuf::from);
-    let store = calico_store_etcd::connect(&config)
-        .await
-        .map_err(|e| CniError::new(Code::TryAgainLater, "cannot reach the datastore", format!("{e}")))?;
+    let unreachable = |error: &dyn std::fmt::Display| {
+        CniError::new(Code::TryAgainLater, "cannot reach the datastore", error.to_string())
+    };
+    let store: Arc<dyn Store> = match &config {
+        DatastoreConfig::Kubernetes(config) => {
+            Arc::new(KubeStore::open(config, &|name| lookup(name)).map_err(|e| unreachable(&e))?)
+        }
+        config => calico_store_etcd::connect(config).await.map_err(|e| unreachable(&e))?,
+    };
     Ok(Context {
         ipam_lock: Some(conf.ipam_lock().to_owned()),
         turns: Turns::across_processes(Path::new(LOCKS)),

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use calico_api::document::parse_values;
 use calico_api::meta::API_VERSION;
 use calico_store::Store;
-use calico_store::config::{DatastoreConfig, Field, Settings};
+use calico_store::config::{DatastoreConfig, Field, KubernetesConfig, Settings};
+use calico_store_kube::KubeStore;
 use serde_json::Value;
 
 use crate::Context;
@@ -17,19 +18,10 @@ use crate::args::Global;
 const DEFAULT_FILE: &str = "/etc/calico/calicoctl.cfg";
 
 /// Fields of the file that this build understands but does not need.
-const OTHER_FIELDS: [&str; 11] = [
-    "kubeconfigInline",
-    "k8sKeyFile",
-    "k8sCertFile",
-    "k8sCAFile",
-    "k8sAPIToken",
-    "k8sInsecureSkipTLSVerify",
-    "k8sDisableNodePoll",
-    "usePodCIDR",
-    "k8sClientQPS",
-    "k8sClientBurst",
-    "k8sCurrentContext",
-];
+const OTHER_FIELDS: [&str; 1] = ["k8sDisableNodePoll"];
+
+/// Where kubectl's configuration is, below the user's directory.
+const KUBECONFIG: &str = ".kube/config";
 
 /// The datastore that file and environment name. Where the file exists, the environment is not read.
 pub(crate) fn load(global: &Global, context: &Context) -> anyhow::Result<DatastoreConfig> {
@@ -54,8 +46,30 @@ fn is_default(path: &Path) -> bool {
 
 /// Opens the datastore.
 pub(crate) async fn connect(global: &Global, context: &Context) -> anyhow::Result<Arc<dyn Store>> {
-    let config = load(global, context)?;
-    Ok(calico_store_etcd::connect(&config).await?)
+    Ok(match load(global, context)? {
+        DatastoreConfig::Kubernetes(config) => {
+            let environment = &*context.environment;
+            let config = with_default_kubeconfig(config, environment, &|path| path.exists());
+            Arc::new(KubeStore::open(&config, environment)?)
+        }
+        config => calico_store_etcd::connect(&config).await?,
+    })
+}
+
+/// Where nothing names an API server: what kubectl would use. In a pod, which has none, its own account.
+fn with_default_kubeconfig(
+    mut config: KubernetesConfig,
+    environment: &dyn Fn(&str) -> Option<String>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> KubernetesConfig {
+    let named = !config.kubeconfig.is_empty() || config.inline.is_some() || config.endpoint.is_some();
+    if let (false, Some(home)) = (named, environment("HOME")) {
+        let path = Path::new(&home).join(KUBECONFIG);
+        if exists(&path) {
+            config.kubeconfig.push(path);
+        }
+    }
+    config
 }
 
 /// The settings of a `CalicoAPIConfig`; unknown fields are errors.
@@ -94,6 +108,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn kubectls_file_is_the_default() {
+        let home = |name: &str| (name == "HOME").then(|| "/home/u".to_owned());
+        let files = |config: KubernetesConfig, exists: bool| {
+            with_default_kubeconfig(config, &home, &|_| exists).kubeconfig
+        };
+        let default = KubernetesConfig::default;
+        assert_eq!(files(default(), true), [PathBuf::from("/home/u/.kube/config")]);
+        assert!(files(default(), false).is_empty());
+        let named = KubernetesConfig { kubeconfig: vec!["/k".into()], ..default() };
+        assert_eq!(files(named, true), [PathBuf::from("/k")]);
+        let named = KubernetesConfig { endpoint: Some("https://a".into()), ..default() };
+        assert!(files(named, true).is_empty());
+    }
+
+    #[test]
     fn the_file_is_read_strictly() {
         let file = |spec: &str| {
             parse_file(&format!("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {spec}\n"))
@@ -103,6 +132,10 @@ mod tests {
         assert_eq!(etcd.endpoints, ["http://a:1", "http://b:2"]);
         let settings = file("{datastoreType: embedded, datastorePath: /x}").unwrap();
         assert_eq!(settings.resolve(), Ok(DatastoreConfig::Embedded { path: "/x".into() }));
+        let settings =
+            file("{datastoreType: kubernetes, kubeconfig: /k, k8sClientQPS: 20, usePodCIDR: true}");
+        let Ok(DatastoreConfig::Kubernetes(kube)) = settings.unwrap().resolve() else { panic!("kubernetes") };
+        assert_eq!((kube.kubeconfig, kube.use_pod_cidr), (vec!["/k".into()], true));
         assert!(file("{etcdEndpoint: a}").unwrap_err().to_string().contains("spec.etcdEndpoint"));
         assert!(parse_file("kind: Node").unwrap_err().to_string().contains("apiVersion"));
         assert!(parse_file("").is_err());

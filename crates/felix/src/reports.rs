@@ -22,8 +22,13 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Reports for as long as it is polled that this agent lives: at once, then every `interval`. One report is kept; the
-/// other expires by itself after `ttl`. Errors are logged and the next turn tries again.
+/// other expires by itself after `ttl`. Errors are logged and the next turn tries again. Ends at once where the store has
+/// no place for it (the Kubernetes API).
 pub async fn report_process(store: Arc<dyn Store>, node: SmolStr, interval: Duration, ttl: Duration) {
+    if !store.keeps(&Key::FelixStatus(node.clone())) {
+        tracing::debug!("this datastore keeps no process status");
+        return;
+    }
     let started = Instant::now();
     let mut first = true;
     let mut ticks = tokio::time::interval(interval);
@@ -87,6 +92,11 @@ async fn report_endpoints(
     delay: Duration,
     mut states: watch::Receiver<BTreeMap<WorkloadId, WorkloadState>>,
 ) {
+    let any = Key::HostStatus { host: node.clone(), endpoint: SmolStr::default() };
+    if !store.keeps(&any) {
+        tracing::debug!("this datastore keeps no endpoint states");
+        return;
+    }
     // What the datastore holds; read again after any failure.
     let mut known = None;
     while states.changed().await.is_ok() {
