@@ -8,7 +8,10 @@ use calico_store::config::{DatastoreConfig, Settings};
 use calico_store_kube::KubeStore;
 
 /// The store. `environment` also names the API server of the pod that this process may run in.
-pub async fn open(settings: &Settings, environment: &dyn Fn(&str) -> Option<String>) -> Result<Arc<dyn Store>> {
+pub async fn open(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Store>> {
     let config = settings.resolve().context("datastore")?;
     Ok(match &config {
         DatastoreConfig::Kubernetes(config) => {
