@@ -62,6 +62,10 @@ pub const LOCK: &str = "/run/calico/agent.lock";
 
 /// Runs the agent until it is told to stop.
 pub fn main(log: Log) -> ExitCode {
+    // Its memory is small objects of many threads: where the machine gives huge pages unasked, it would be mostly holes.
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::warn!(%error, "huge pages stay on: the agent takes more memory than it needs");
+    }
     // Held until the process ends, after everything that the runtime runs.
     let lock = AgentLock::take(Path::new(LOCK));
     let outcome = lock.as_ref().map_err(|error| anyhow::anyhow!("{error}")).and_then(|_| {
