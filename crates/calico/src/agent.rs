@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use calico_api::felix_config::resolve::{environment_settings, file_settings};
-use calico_api::felix_config::{FelixConfig, Resolution, Setting, resolve};
+use calico_api::felix_config::{Resolution, Setting, resolve};
 use calico_calc::change::WorkloadId;
 use calico_cni::context::{Context, Expected, Live};
+use calico_cni::datastore::{self, Datastore};
 use calico_cni::netconf::AGENT_SOCKET;
 use calico_cni::server::{Server, bind};
 use calico_cni::spool::SPOOL;
@@ -22,17 +23,15 @@ use calico_linux::sysctl::Sysctl;
 use calico_node::health::{Promise, Report, Reporter};
 use calico_node::startup::settings::Backend;
 use calico_node::{Health, NodeArgs, NodeMetrics};
-use calico_store::Store;
 use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use smol_str::SmolStr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::datastore;
+use crate::lifecycle::announce;
 use crate::log::Log;
 use crate::roles::Roles;
 use crate::servers::{HealthServer, spawn_metrics};
@@ -100,7 +99,9 @@ async fn run(log: Log) -> Result<Exit> {
     health_server.follow(&early).await;
 
     let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-    let store = datastore::open(&settings, &variable).await?;
+    let Datastore { store, kubernetes, keeps_endpoints } =
+        datastore::open(&settings, &variable).await.context("datastore")?;
+    let kubernetes = kubernetes.inspect_err(|error| tracing::debug!(%error, "no Kubernetes")).ok();
     let started = tokio::select! {
         () = shutdown.cancelled() => return Ok(Exit::Shutdown),
         started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")) => started.context("start")?,
@@ -129,8 +130,15 @@ async fn run(log: Log) -> Result<Exit> {
     let cni_reporter = health.register("cni", Promise { live: true, ready: true, timeout: None });
 
     let mut roles = Roles::new(shutdown.clone());
-    let cni = serve_cni(store.clone(), node.clone(), config, live.clone(), cni_reporter, shutdown.clone());
-    roles.spawn("the CNI server", cni);
+    let prefix = config.interface_prefix.split(',').next().unwrap_or("cali").trim();
+    let cni = Context {
+        patience: Some(LIVE_PATIENCE),
+        kubernetes: kubernetes.clone(),
+        keeps_endpoints,
+        ..Context::new(store.clone(), &node, prefix, Arc::new(LiveOf(live.clone())))
+    };
+    roles.spawn("the CNI server", serve_cni(cni, cni_reporter, shutdown.clone()));
+    tokio::spawn(announce(health.clone(), kubernetes, node.clone(), shutdown.clone()));
     let has_bgp = started.settings.backend == Backend::Bird;
     let args = NodeArgs::from_vars(store.clone(), started, health, node_metrics, &variable)?;
     let bgp_shutdown = shutdown.clone();
@@ -203,19 +211,7 @@ async fn pass_on(condition: calico_felix::Health, reporter: Reporter) {
     }
 }
 
-async fn serve_cni(
-    store: Arc<dyn Store>,
-    node: SmolStr,
-    config: FelixConfig,
-    live: LiveEndpoints,
-    reporter: Reporter,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let prefix = config.interface_prefix.split(',').next().unwrap_or("cali").trim();
-    let context = Context {
-        patience: Some(LIVE_PATIENCE),
-        ..Context::new(store, &node, prefix, Arc::new(LiveOf(live)))
-    };
+async fn serve_cni(context: Context, reporter: Reporter, shutdown: CancellationToken) -> Result<()> {
     let server = Server::new(context, Path::new(SPOOL));
     let listener = bind(Path::new(AGENT_SOCKET)).context(AGENT_SOCKET)?;
     reporter.good();

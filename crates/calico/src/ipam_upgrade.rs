@@ -1,10 +1,12 @@
 //! `calico-ipam -upgrade`: takes over what host-local gave, if it gave anything, and tries until it has.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use calico_cni::context::{Context, Nobody};
+use calico_cni::datastore::{self, Datastore};
 use calico_cni::upgrade::{Paths, is_needed, run};
 use calico_store::config::Settings;
 
@@ -55,7 +57,13 @@ fn upgrade() -> Result<()> {
 }
 
 async fn try_upgrade(node: &str, paths: &Paths) -> Result<usize> {
-    let store = crate::datastore::open(&Settings::from_environment(&variable), &variable).await?;
-    let context = Context::new(store, node, "cali", std::sync::Arc::new(Nobody));
+    let settings = Settings::from_environment(&variable);
+    let Datastore { store, kubernetes, keeps_endpoints } =
+        datastore::open(&settings, &variable).await.context("datastore")?;
+    let context = Context {
+        kubernetes: Some(kubernetes?),
+        keeps_endpoints,
+        ..Context::new(store, node, "cali", Arc::new(Nobody))
+    };
     Ok(run(&context, paths).await?)
 }

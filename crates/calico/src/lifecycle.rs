@@ -1,11 +1,24 @@
-//! The ends of a node's life that are commands: the start alone, and the word that it goes down.
+//! The ends of a node's life: the start alone, the word that it is up, and the word that it goes down.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use calico_node::shutdown;
+use calico_cni::datastore;
+use calico_cni::kubernetes::{Api, Kubernetes};
+use calico_node::{Health, shutdown};
 use calico_store::config::Settings;
+use serde_json::Value;
+use smol_str::SmolStr;
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often readiness is looked at.
+const POLL: Duration = Duration::from_secs(1);
+/// How long after a failure Kubernetes is told again.
+const RETRY: Duration = Duration::from_secs(10);
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -36,7 +49,7 @@ fn try_start() -> Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-        let store = crate::datastore::open(&settings, &variable).await?;
+        let store = datastore::open(&settings, &variable).await.context("datastore")?.store;
         let started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")).await?;
         tracing::info!(node = %started.node, "started");
         Ok(())
@@ -44,7 +57,53 @@ fn try_start() -> Result<()> {
 }
 
 fn try_shut_down() -> Result<()> {
+    let now = OffsetDateTime::now_utc();
     let file = shutdown::timestamp_file(&variable);
-    let written = shutdown::write_timestamp(&file, OffsetDateTime::now_utc());
-    written.with_context(|| file.display().to_string())
+    shutdown::write_timestamp(&file, now).with_context(|| file.display().to_string())?;
+    let api = match Kubernetes::open(&Settings::from_environment(&variable), &variable) {
+        Ok(api) => api,
+        Err(error) => {
+            tracing::info!(%error, "no Kubernetes to tell");
+            return Ok(());
+        }
+    };
+    let node = kubernetes_name(&calico_node::startup::read_node_name(&variable)?);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(patch_node(&*api, &node, shutdown::condition(false, now)))
+}
+
+/// Tells Kubernetes that the node's network is up once everything is ready, as often as it takes.
+pub async fn announce(health: Health, api: Option<Arc<dyn Api>>, node: SmolStr, shutdown: CancellationToken) {
+    let told = async {
+        while !health.summary(Instant::now()).ready {
+            sleep(POLL).await;
+        }
+        let file = shutdown::timestamp_file(&variable);
+        if let Err(error) = shutdown::remove_timestamp(&file) {
+            tracing::warn!(file = %file.display(), %error, "the time of the last shutdown stays");
+        }
+        let Some(api) = api else { return };
+        let node = kubernetes_name(&node);
+        let condition = || shutdown::condition(true, OffsetDateTime::now_utc());
+        while let Err(error) = patch_node(&*api, &node, condition()).await {
+            tracing::warn!(error = format!("{error:#}"), "Kubernetes does not know yet that the node is up");
+            sleep(RETRY).await;
+        }
+        tracing::info!(%node, "ready, and Kubernetes knows");
+    };
+    tokio::select! {
+        () = told => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// What Kubernetes calls this node.
+fn kubernetes_name(node: &str) -> String {
+    variable("CALICO_K8S_NODE_REF").filter(|name| !name.trim().is_empty()).unwrap_or_else(|| node.to_owned())
+}
+
+async fn patch_node(api: &dyn Api, node: &str, patch: Value) -> Result<()> {
+    let path = format!("/api/v1/nodes/{node}/status");
+    api.patch(&path, patch).await.with_context(|| path.clone())
 }

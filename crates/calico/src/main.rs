@@ -11,7 +11,6 @@
 mod agent;
 mod check_status;
 mod cleanup;
-mod datastore;
 mod dispatch;
 mod health;
 mod init;

@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use crate::error::{CniError, Code};
 
+mod client;
+
+pub use client::{Kubernetes, NoWay};
+
 /// The Kubernetes API, as far as CNI asks it.
 #[async_trait::async_trait]
 pub trait Api: Send + Sync {

@@ -16,6 +16,7 @@ pub mod attach;
 pub mod client;
 pub mod collect;
 pub mod context;
+pub mod datastore;
 pub mod delegate;
 pub mod detach;
 pub mod endpoint;

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use calico_api::status_file;
 use calico_net::Mac;
-use calico_store::Store;
-use calico_store::config::{DatastoreConfig, Settings};
-use calico_store_kube::KubeStore;
+use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -20,6 +18,7 @@ use tokio::runtime::Runtime;
 use crate::arguments::{Arguments, Verb};
 use crate::client::{self, ANSWER_PATIENCE, CallError};
 use crate::context::{Context, Expected, Live};
+use crate::datastore::{self, Datastore, OpenError};
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::node_name::read_node_name;
@@ -43,7 +42,11 @@ const STATUS_PREFIX: &str = "/var/run/calico";
 const LOCKS: &str = "/run/calico/cni-locks";
 
 /// Runs as a plugin. `input` is standard input, whole; the document to print comes back with the exit code.
-pub fn main(plugin: Plugin, lookup: impl Fn(&str) -> Option<String>, input: &[u8]) -> (String, ExitCode) {
+pub fn main(
+    plugin: Plugin,
+    lookup: impl Fn(&str) -> Option<String> + Sync,
+    input: &[u8],
+) -> (String, ExitCode) {
     let mut version = SpecVersion::LATEST;
     match run(plugin, &lookup, input, &mut version) {
         Ok(None) => (String::new(), ExitCode::SUCCESS),
@@ -54,7 +57,7 @@ pub fn main(plugin: Plugin, lookup: impl Fn(&str) -> Option<String>, input: &[u8
 
 fn run(
     plugin: Plugin,
-    lookup: &impl Fn(&str) -> Option<String>,
+    lookup: &(impl Fn(&str) -> Option<String> + Sync),
     input: &[u8],
     version: &mut SpecVersion,
 ) -> Result<Option<Value>, CniError> {
@@ -86,7 +89,7 @@ fn run(
 
 fn carry_out(
     plugin: Plugin,
-    lookup: &impl Fn(&str) -> Option<String>,
+    lookup: &(impl Fn(&str) -> Option<String> + Sync),
     conf: &NetConf,
     arguments: Arguments,
 ) -> Result<Option<Value>, CniError> {
@@ -104,7 +107,7 @@ fn carry_out(
 }
 
 /// `-t`: whether an ADD of this configuration would find its datastore ready. The error to print if not.
-pub fn test(lookup: impl Fn(&str) -> Option<String>, input: &[u8]) -> (String, ExitCode) {
+pub fn test(lookup: impl Fn(&str) -> Option<String> + Sync, input: &[u8]) -> (String, ExitCode) {
     let tested = NetConf::parse(input).and_then(|(conf, _)| {
         if !conf.agent_socket.is_empty() {
             let arguments = Arguments::of_verb(Verb::Status);
@@ -194,13 +197,13 @@ fn start_runtime() -> Result<Runtime, CniError> {
 }
 
 /// What it takes to work without an agent, in this process.
-async fn open(lookup: &impl Fn(&str) -> Option<String>, conf: &NetConf) -> Result<Context, CniError> {
+async fn open(
+    lookup: &(impl Fn(&str) -> Option<String> + Sync),
+    conf: &NetConf,
+) -> Result<Context, CniError> {
     let node = read_node_name(conf)?;
     let settings = Settings::from_netconf(&|field| conf.text(field))
         .or(Settings::from_environment(&|name| lookup(name)));
-    let config = settings
-        .resolve()
-        .map_err(|e| CniError::new(Code::InvalidConfiguration, "invalid datastore configuration", e))?;
     let prefix = lookup("FELIX_INTERFACEPREFIX");
     let prefix =
         prefix.as_deref().and_then(|p| p.split(',').next()).filter(|p| !p.is_empty()).unwrap_or("cali");
@@ -208,16 +211,24 @@ async fn open(lookup: &impl Fn(&str) -> Option<String>, conf: &NetConf) -> Resul
         .endpoint_status_dir
         .as_ref()
         .map_or_else(|| Path::new(STATUS_PREFIX).join(status_file::DIRECTORY), PathBuf::from);
-    let unreachable = |error: &dyn std::fmt::Display| {
-        CniError::new(Code::TryAgainLater, "cannot reach the datastore", error.to_string())
-    };
-    let store: Arc<dyn Store> = match &config {
-        DatastoreConfig::Kubernetes(config) => {
-            Arc::new(KubeStore::open(config, &|name| lookup(name)).map_err(|e| unreachable(&e))?)
+    let environment = |name: &str| lookup(name);
+    let Datastore { store, kubernetes, keeps_endpoints } =
+        datastore::open(&settings, &environment).await.map_err(|error| match error {
+            OpenError::Config(error) => {
+                CniError::new(Code::InvalidConfiguration, "invalid datastore configuration", error)
+            }
+            other => CniError::new(Code::TryAgainLater, "cannot reach the datastore", other),
+        })?;
+    let kubernetes = match kubernetes {
+        Ok(api) => Some(api),
+        Err(error) if conf.reads_pods() => {
+            return Err(CniError::new(Code::InvalidConfiguration, "no way to the Kubernetes API", error));
         }
-        config => calico_store_etcd::connect(config).await.map_err(|e| unreachable(&e))?,
+        Err(_) => None,
     };
     Ok(Context {
+        kubernetes,
+        keeps_endpoints,
         ipam_lock: Some(conf.ipam_lock().to_owned()),
         turns: Turns::across_processes(Path::new(LOCKS)),
         ..Context::new(store, &node, prefix, Arc::new(StatusFiles { dir: status_dir }))

@@ -12,6 +12,7 @@ mod bad;
 mod check;
 mod del;
 mod gc;
+mod kube;
 mod pods;
 mod record;
 mod upgrade;

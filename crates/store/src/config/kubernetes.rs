@@ -13,6 +13,11 @@ const BURST: u32 = 100;
 const QPS: f32 = 5.0;
 
 impl Settings {
+    /// How to reach the Kubernetes API, whatever the datastore is: pods are looked up there in any case.
+    pub fn kubernetes(&self) -> Result<KubernetesConfig, ConfigError> {
+        self.resolve_kubernetes()
+    }
+
     pub(super) fn resolve_kubernetes(&self) -> Result<KubernetesConfig, ConfigError> {
         let text = |field| self.get(field).map(|s: &Setting| s.value.trim().to_owned());
         if let (Some(file), Some(inline)) = (self.get(Field::Kubeconfig), self.get(Field::KubeInline)) {

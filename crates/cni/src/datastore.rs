@@ -1,0 +1,55 @@
+//! What a process of this node opens: the datastore that its settings name and, besides, the way to the Kubernetes API,
+//! which has the pods whatever the datastore is.
+
+use std::sync::Arc;
+
+use calico_store::Store;
+use calico_store::config::{ConfigError, DatastoreConfig, Settings};
+use calico_store_kube::{ConnectError, KubeStore};
+
+use crate::kubernetes::{Api, Kubernetes, NoWay};
+
+/// A datastore, opened.
+pub struct Datastore {
+    /// It.
+    pub store: Arc<dyn Store>,
+    /// The Kubernetes API, or why there is no way to it.
+    pub kubernetes: Result<Arc<dyn Api>, NoWay>,
+    /// Whether endpoints are objects of the datastore's own; on the Kubernetes API they are pods.
+    pub keeps_endpoints: bool,
+}
+
+/// Why a datastore is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What the settings say cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The Kubernetes API.
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
+    /// etcd or the embedded store.
+    #[error(transparent)]
+    Other(#[from] calico_store_etcd::ConnectError),
+}
+
+/// Opens what the settings name. `environment` is asked for what a pod is told of its cluster.
+pub async fn open(
+    settings: &Settings,
+    environment: &(dyn Fn(&str) -> Option<String> + Sync),
+) -> Result<Datastore, OpenError> {
+    match settings.resolve()? {
+        DatastoreConfig::Kubernetes(config) => {
+            let store = KubeStore::open(&config, &|name| environment(name))?;
+            // One connection serves both.
+            let kubernetes: Arc<dyn Api> = Arc::new(Kubernetes(store.client().clone()));
+            Ok(Datastore { store: Arc::new(store), kubernetes: Ok(kubernetes), keeps_endpoints: false })
+        }
+        config => {
+            let store = calico_store_etcd::connect(&config).await?;
+            let kubernetes = Kubernetes::open(settings, &|name| environment(name));
+            let kubernetes = kubernetes.map(|api| api as Arc<dyn Api>);
+            Ok(Datastore { store, kubernetes, keeps_endpoints: true })
+        }
+    }
+}
