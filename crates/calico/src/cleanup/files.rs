@@ -16,8 +16,11 @@ const INSTALLED: [&str; 2] = ["/opt/cni/bin", "/etc/cni/net.d"];
 /// Our own directories.
 const OURS: [&str; 3] = ["var/lib/calico", "run/calico", "var/log/calico"];
 
-/// Directories that the DaemonSet had kubelet make; others may use them.
-const SHARED: [&str; 2] = ["run/nodeagent", "var/lib/cni/networks"];
+/// Directories that kubelet and the runtime made for us; others may use them.
+const SHARED: [&str; 3] = ["run/nodeagent", "var/lib/cni/networks", "var/lib/cni/results"];
+
+/// Where host-local keeps the addresses of the network that our configuration names.
+const HOST_LOCAL: &str = "var/lib/cni/networks/k8s-pod-network";
 
 /// The datastore of one host: never removed, whoever asks.
 const DATASTORE: &str = "datastore.db";
@@ -62,6 +65,9 @@ pub fn remove(root: &Path) -> Outcome {
     for directory in OURS {
         outcome.note(&format!("/{directory}"), remove_tree(&root.join(directory)));
     }
+    if keeps_no_address(&root.join(HOST_LOCAL)) {
+        outcome.note(&format!("/{HOST_LOCAL}"), remove_any(&root.join(HOST_LOCAL)));
+    }
     for directory in SHARED {
         // In use by somebody else where it is not empty.
         match fs::remove_dir(root.join(directory)) {
@@ -87,6 +93,17 @@ fn installed(root: &Path, line: &str) -> Option<PathBuf> {
     let (directory, name) = line.rsplit_once('/')?;
     let plain = !name.is_empty() && name != "." && name != "..";
     (plain && INSTALLED.contains(&directory)).then(|| root.join(&directory[1..]).join(name))
+}
+
+/// Whether host-local's records of a network name no address any more: what else it keeps there are a lock and where it
+/// goes on looking.
+fn keeps_no_address(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| {
+        entries.flatten().all(|entry| {
+            let name = entry.file_name();
+            name == "lock" || name.to_string_lossy().starts_with("last_reserved_ip.")
+        })
+    })
 }
 
 /// A file, a link itself, or a directory with all that is in it.
@@ -195,6 +212,14 @@ mod tests {
         let root = node(&["opt/cni/bin/x"]);
         fs::create_dir_all(root.path().join(SHARED[0])).unwrap();
         assert_eq!(remove(root.path()).removed, ["/run/nodeagent"]);
+    }
+
+    #[test]
+    fn records_of_host_local_go_when_no_address_is_in_them() {
+        let [lock, last, address] =
+            ["lock", "last_reserved_ip.0", "10.0.0.2"].map(|name| format!("{HOST_LOCAL}/{name}"));
+        check(&[&lock, &last, "opt/cni/bin/x"], None, &["opt/cni/bin/x"], 0);
+        check(&[&lock, &last, &address], None, &[&address, &last, &lock], 0);
     }
 
     /// As in a node whose state is kept on another disk. The mount is seen by this thread only.
