@@ -7,8 +7,8 @@ use calico_api::kubernetes::crd::{self, Table};
 use calico_api::kubernetes::names::{ProfileSource, profile_source};
 use calico_api::kubernetes::object::{self, ObjectMeta};
 use calico_api::kubernetes::{
-    ApiGroup, ConversionError, Converted, endpoint_slice, namespace, network_policy, node, pod, service,
-    service_account,
+    ApiGroup, ConversionError, Converted, cluster_network_policy, endpoint_slice, namespace, network_policy,
+    node, pod, service, service_account,
 };
 use calico_api::{Entry, Key, ResourceKey, Selection};
 use serde::Deserialize;
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     ServiceAccounts,
     /// Kubernetes' own policies.
     NetworkPolicies,
+    /// Kubernetes' cluster-wide policies, whose definition may not be installed.
+    ClusterNetworkPolicies,
     /// Addresses of services.
     EndpointSlices,
     /// Services.
@@ -117,6 +119,7 @@ impl Part {
             Kind::Node => Some(Part::Nodes),
             Kind::WorkloadEndpoint => Some(Part::Pods),
             Kind::KubernetesNetworkPolicy => Some(Part::NetworkPolicies),
+            Kind::KubernetesClusterNetworkPolicy => Some(Part::ClusterNetworkPolicies),
             Kind::KubernetesEndpointSlice => Some(Part::EndpointSlices),
             Kind::KubernetesService => Some(Part::Services),
             Kind::Profile => None,
@@ -170,6 +173,9 @@ impl Part {
             Part::ServiceAccounts => ("/api/v1".to_owned(), "serviceaccounts"),
             Part::Services => ("/api/v1".to_owned(), "services"),
             Part::NetworkPolicies => ("/apis/networking.k8s.io/v1".to_owned(), "networkpolicies"),
+            Part::ClusterNetworkPolicies => {
+                ("/apis/policy.networking.k8s.io/v1alpha2".to_owned(), "clusternetworkpolicies")
+            }
             Part::EndpointSlices => ("/apis/discovery.k8s.io/v1".to_owned(), "endpointslices"),
         };
         if namespace.is_empty() || !self.is_namespaced() {
@@ -182,7 +188,7 @@ impl Part {
     fn is_namespaced(self) -> bool {
         match self {
             Part::Custom(table) => table.scope() == Scope::Namespaced,
-            Part::Nodes | Part::PodCidrs | Part::Namespaces => false,
+            Part::Nodes | Part::PodCidrs | Part::Namespaces | Part::ClusterNetworkPolicies => false,
             Part::Pods
             | Part::ServiceAccounts
             | Part::NetworkPolicies
@@ -211,6 +217,7 @@ impl Part {
             Part::Namespaces => decode(json).and_then(read_namespace),
             Part::ServiceAccounts => decode(json).and_then(read_service_account),
             Part::NetworkPolicies => decode(json).and_then(read_network_policy),
+            Part::ClusterNetworkPolicies => decode(json).and_then(read_cluster_network_policy),
             Part::EndpointSlices => decode(json).and_then(read_endpoint_slice),
             Part::Services => decode(json).and_then(read_service),
         }
@@ -225,6 +232,7 @@ impl Part {
             Part::Namespaces => page(json, read_namespace),
             Part::ServiceAccounts => page(json, read_service_account),
             Part::NetworkPolicies => page(json, read_network_policy),
+            Part::ClusterNetworkPolicies => page(json, read_cluster_network_policy),
             Part::EndpointSlices => page(json, read_endpoint_slice),
             Part::Services => page(json, read_service),
         }
@@ -248,6 +256,7 @@ impl Part {
             Part::Namespaces => event(json, read_namespace),
             Part::ServiceAccounts => event(json, read_service_account),
             Part::NetworkPolicies => event(json, read_network_policy),
+            Part::ClusterNetworkPolicies => event(json, read_cluster_network_policy),
             Part::EndpointSlices => event(json, read_endpoint_slice),
             Part::Services => event(json, read_service),
         };
@@ -432,6 +441,16 @@ fn read_service_account(object: service_account::ServiceAccount) -> Result<Objec
 fn read_network_policy(object: network_policy::NetworkPolicy) -> Result<Object, ReadError> {
     let revision = object.metadata.resource_version.clone();
     Ok(one(network_policy::entry(&object)?, revision))
+}
+
+fn read_cluster_network_policy(
+    object: cluster_network_policy::ClusterNetworkPolicy,
+) -> Result<Object, ReadError> {
+    let revision = object.metadata.resource_version.clone();
+    Ok(match cluster_network_policy::entry(&object)? {
+        Some(converted) => one(converted, revision),
+        None => Object { entries: Vec::new(), revision, doomed: None },
+    })
 }
 
 fn read_endpoint_slice(object: endpoint_slice::EndpointSlice) -> Result<Object, ReadError> {

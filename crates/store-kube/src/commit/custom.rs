@@ -132,10 +132,11 @@ impl Place<'_> {
         self.with_status(path, &object, &body).await
     }
 
-    /// Where the status is written by a request of its own, and differs: that request.
+    /// Where the status is written by a request of its own, says something and differs: that request. It takes a right
+    /// of its own, which who only creates tiers or pools need not have.
     async fn with_status(&self, path: &str, wanted: &Value, body: &[u8]) -> Result<Revision, StepError> {
         let mut written = decode(body)?;
-        let status = wanted.get("status").filter(|status| !status.is_null());
+        let status = wanted.get("status").filter(|status| says_something(status));
         if let Some(status) = status
             && self.table.has_status()
             && written.get("status") != Some(status)
@@ -176,6 +177,16 @@ impl Place<'_> {
             Ok(stored) => StepError::conflict(stored.map(|s| s.entry)),
             Err(error) => error,
         }
+    }
+}
+
+/// Whether there is any value in it.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(members) => members.iter().any(says_something),
+        Value::Object(members) => members.values().any(says_something),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
 }
 

@@ -116,3 +116,40 @@ async fn a_stalled_handshake_is_bounded() {
     assert!(words(&error).contains(&format!("cannot connect to the API server at {endpoint}")), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn who_may_only_create_needs_no_right_to_the_status() {
+    let Some(kube) = Kube::start(ApiGroup::CrdV1, &[("creator", &[])]) else { return };
+    const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+    let rule = json!({ "apiGroups": ["crd.projectcalico.org"], "resources": ["tiers"], "verbs": ["create"] });
+    kube.server.apply(
+        &format!("{RBAC}/clusterroles"),
+        &json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "creator" }, "rules": [rule],
+        }),
+    );
+    kube.server.apply(
+        &format!("{RBAC}/clusterrolebindings"),
+        &json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "creator" },
+            "subjects": [{ "kind": "User", "name": "creator" }],
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "creator" },
+        }),
+    );
+    let store = KubeStore::open(&kube.config("creator"), &|_| None).unwrap();
+    let tier = json!({
+        "kind": "Tier", "apiVersion": "projectcalico.org/v3", "metadata": { "name": "t" }, "spec": { "order": 1 }, "status": {},
+    });
+    let create = Write::create(Key::resource(Kind::Tier, "", "t"), tier.to_string().into());
+    // A right takes a moment to count.
+    within(async {
+        loop {
+            match store.commit(std::slice::from_ref(&create)).await {
+                Ok(_) => break,
+                Err(error) => assert!(!words(&error).contains("tiers/status"), "{}", words(&error)),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}

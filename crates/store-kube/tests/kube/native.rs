@@ -194,6 +194,13 @@ async fn policies_and_services_of_kubernetes_are_read() {
         "metadata": { "name": "web-1", "namespace": "ns", "labels": { "kubernetes.io/service-name": "web" } },
         "endpoints": [{ "addresses": ["10.0.0.1"] }], "ports": [{ "port": 80 }],
     });
+    let cluster = json!({
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": { "name": "admin" },
+        "spec": {
+            "tier": "Admin", "priority": 10, "subject": { "namespaces": {} },
+            "ingress": [{ "name": "r", "action": "Deny", "from": [{ "namespaces": {} }] }],
+        },
+    });
     for (path, object, kind, name) in [
         (
             "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies",
@@ -208,9 +215,16 @@ async fn policies_and_services_of_kubernetes_are_read() {
             Kind::KubernetesEndpointSlice,
             "web-1",
         ),
+        (
+            "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+            cluster,
+            Kind::KubernetesClusterNetworkPolicy,
+            "admin",
+        ),
     ] {
         let selection = Selection::all(kind);
-        let key = Key::resource(kind, "ns", name);
+        let namespace = if kind.scope() == calico_api::Scope::Namespaced { "ns" } else { "" };
+        let key = Key::resource(kind, namespace, name);
         let mut watch = store.watch(&selection, None).await.unwrap();
         let mut progress = None;
         let (code, answer) = request(client, "POST", path, Some(object)).await;
