@@ -25,15 +25,10 @@ struct Case {
 }
 
 const CASES: [Case; 2] = [
-    Case {
-        name: "nftables",
-        arguments: &["--nodes", "2", "--cni", "ptp", "--dual-stack"],
-        nodes: 2,
-        dual_stack: true,
-    },
+    Case { name: "nftables", arguments: &["--nodes", "2"], nodes: 2, dual_stack: true },
     Case {
         name: "iptables",
-        arguments: &["--nodes", "3", "--cni", "ptp", "--proxy", "iptables"],
+        arguments: &["--nodes", "3", "--proxy", "iptables"],
         nodes: 3,
         dual_stack: false,
     },
@@ -48,11 +43,27 @@ fn a_cluster_comes_works_and_goes() {
     }
 }
 
+/// Who gives pods their network: Calico where its image is said (`CALICO_K8S_IMAGE`), otherwise the lab's stand-in. Calico's
+/// manifest gives them one family.
+fn network(dual_stack: bool) -> (Vec<String>, bool) {
+    let Ok(image) = std::env::var("CALICO_K8S_IMAGE") else {
+        let mut arguments = vec!["--cni", "ptp"];
+        arguments.extend(dual_stack.then_some("--dual-stack"));
+        return (arguments.into_iter().map(str::to_owned).collect(), dual_stack);
+    };
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/calico-vxlan.yaml");
+    let arguments = ["--cni", "calico", "--image", &image, "--manifest", manifest];
+    (arguments.map(str::to_owned).to_vec(), false)
+}
+
 fn check(case: &Case) {
     let start = Instant::now();
     let reached = |what: &str| println!("k8s {}: {:5.1} s {what}", case.name, start.elapsed().as_secs_f64());
     let settings = machine_settings();
-    let Some(cluster) = Cluster::up(case.name, case.arguments) else { return };
+    let (network, dual_stack) = network(case.dual_stack);
+    let arguments: Vec<&str> =
+        case.arguments.iter().copied().chain(network.iter().map(String::as_str)).collect();
+    let Some(cluster) = Cluster::up(case.name, &arguments) else { return };
     reached("up");
 
     cluster.apply(WEB);
@@ -74,7 +85,7 @@ fn check(case: &Case) {
 
     let addresses = cluster.field(&web, "{.status.podIPs[*].ip}");
     let addresses: Vec<&str> = addresses.split_whitespace().collect();
-    assert_eq!(addresses.len(), if case.dual_stack { 2 } else { 1 }, "{addresses:?}");
+    assert_eq!(addresses.len(), if dual_stack { 2 } else { 1 }, "{addresses:?}");
     for address in &addresses {
         ask("a pod answers one on another node", &url(address), &format!("host={name}"));
     }
@@ -96,7 +107,7 @@ fn check(case: &Case) {
     let port = cluster.field("service/web", "{.spec.ports[0].nodePort}");
     for number in 1..=case.nodes {
         let mut addresses = vec![format!("http://10.65.0.{number}:{port}/")];
-        if case.dual_stack {
+        if dual_stack {
             addresses.push(format!("http://[fd65::{number:x}]:{port}/"));
         }
         for address in addresses {

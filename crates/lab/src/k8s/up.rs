@@ -195,7 +195,7 @@ fn install(cluster: &Cluster, args: &UpArgs) -> Result<()> {
         Cni::None => {}
         Cni::Ptp => ptp::install(cluster)?,
         Cni::Calico => {
-            output(cluster.kubectl()?.args(["apply", "--server-side", "-f"]).arg(&args.manifest))?;
+            output(cluster.kubectl()?.args(["apply", "-f"]).arg(&args.manifest))?;
         }
     }
     let manifest = cluster.dir.join("coredns.yaml");
