@@ -76,6 +76,11 @@ fn members(identity: &str) -> Vec<i32> {
         .collect()
 }
 
+/// Whether a process runs, or is still on its way out; what only waits to be buried has ended.
+pub fn is_alive(pid: i32) -> bool {
+    std::fs::exists(format!("/proc/{pid}/stat")).is_ok_and(|exists| exists) && !is_zombie(pid)
+}
+
 /// Whether a process has ended and waits only to be reaped.
 pub fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))

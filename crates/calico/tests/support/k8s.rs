@@ -239,7 +239,7 @@ impl Traces {
         if self.dir.exists() {
             left.push(format!("directory {}", self.dir.display()));
         }
-        for pid in processes() {
+        for pid in processes().filter(|pid| !is_zombie(*pid)) {
             if is_marked(pid, &self.mark) || in_group(pid, &self.group) {
                 left.push(format!("process {pid}"));
             }
@@ -282,6 +282,12 @@ pub fn machine_settings() -> Vec<(&'static str, String)> {
 
 fn processes() -> impl Iterator<Item = i32> {
     std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process has ended and only waits for its parent, or for the machine's first process, to bury it.
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
 fn is_marked(pid: i32, mark: &str) -> bool {
