@@ -6,7 +6,7 @@
 //!          ├─ policies, tiers ──────────▶ Active ────────────────────────┤ flush  │ flush
 //!          ├─ profiles ──▶ labels to both, rules ▶ Profiles ─────────────┤        ▼
 //!          │                                                             ├─▶ Programs ──▶ sets in use
-//!          └─ pools, nodes, blocks ─────▶ Cluster                        ▼
+//!          └─ pools, nodes, blocks ─────▶ Cluster (Vteps, Routes)        ▼
 //!                                                                  Vec<Change>
 //! ```
 //!
@@ -24,7 +24,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::active::{Active, TierRecord};
 use crate::change::{self, Change, TierEnd};
-use crate::cluster::{Cluster, is_own_block, read_node, read_pool};
+use crate::cluster::{Cluster, read_node, read_pool};
 use crate::endpoints::{
     Contributor, EndpointError, Local, check_spoofing, read_host, read_local_workload, read_set, read_slice,
     read_workload,
@@ -96,7 +96,7 @@ impl Calc {
             active: Active::default(),
             locals: Locals::default(),
             programs: Programs::default(),
-            cluster: Cluster::default(),
+            cluster: Cluster::new(node),
             told_policies: BTreeMap::new(),
             told_profiles: BTreeMap::new(),
             touched_profiles: BTreeSet::new(),
@@ -202,10 +202,7 @@ impl Calc {
                 self.cluster.set_pool(&key.name, pool);
             }
             Update::Node(key, node) => self.set_node(&key, node.as_deref()),
-            Update::IpamBlock(cidr, block) => {
-                let ours = block.is_some_and(|block| is_own_block(cidr, &block, &self.node));
-                self.cluster.set_block(cidr, ours);
-            }
+            Update::IpamBlock(cidr, block) => self.cluster.set_block(cidr, block.as_deref()),
             Update::Unreadable(key, error) => {
                 if let Some(absent) = Update::absent(&key) {
                     self.take_in(absent);
@@ -255,14 +252,19 @@ impl Calc {
     /// What is wrong in the datastore, by key.
     pub fn problems(&self) -> impl Iterator<Item = Problem> + '_ {
         let services = (!self.sets.has_slices()).then_some(&self.unknown_services);
-        self.problems.iter().chain(services.into_iter().flatten()).flat_map(|(key, texts)| {
+        let of_one = self.problems.iter().chain(services.into_iter().flatten()).flat_map(|(key, texts)| {
             texts.iter().map(|text| Problem { key: key.clone(), text: text.clone() })
-        })
+        });
+        let between_nodes = self
+            .cluster
+            .conflicts()
+            .map(|(node, text)| Problem { key: Key::resource(Kind::Node, "", node), text: text.to_owned() });
+        of_one.chain(between_nodes)
     }
 
     /// Another number whenever [`Calc::problems`] may say something else.
     pub fn problems_version(&self) -> u64 {
-        self.problems_version
+        self.problems_version + self.cluster.conflicts_version()
     }
 
     /// Whether nothing of the datastore is left in memory: what came and went must leave no trace.

@@ -232,6 +232,68 @@ pub enum Encap {
     Always,
 }
 
+/// What carries packets between nodes where they are encapsulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Overlay {
+    /// VXLAN, both families.
+    Vxlan,
+    /// IP in IP, IPv4 only.
+    Ipip,
+}
+
+impl Pool {
+    /// What carries the pool's traffic, and when. A pool with two overlays does not get here.
+    pub fn overlay(&self) -> Option<(Overlay, Encap)> {
+        match (self.vxlan, self.ipip) {
+            (Encap::Never, Encap::Never) => None,
+            (Encap::Never, mode) => Some((Overlay::Ipip, mode)),
+            (mode, _) => Some((Overlay::Vxlan, mode)),
+        }
+    }
+}
+
+/// How packets reach another node. Encapsulation is data here: whoever programs routes has one way for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path {
+    /// Through the overlay's device, to this address: the other node's tunnel address with VXLAN, its own with IPIP.
+    Tunnel(Overlay, IpAddr),
+    /// To the node's own address, which is on this node's subnet, of a pool that is encapsulated across subnets only.
+    Subnet(Overlay, IpAddr),
+    /// The pool is not encapsulated: routes are the BGP speaker's or the fabric's.
+    Plain,
+}
+
+/// The way to addresses of another node: a block of its, or one address that it borrowed from another's block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRoute {
+    /// Who has them.
+    pub node: SmolStr,
+    /// How to get there.
+    pub path: Path,
+}
+
+/// Another node's end of VXLAN tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vtep {
+    /// Where encapsulated packets are sent: the node's own address.
+    pub host: IpAddr,
+    /// Its tunnel address, which routes lead to.
+    pub addr: IpAddr,
+    /// The Ethernet address of its device.
+    pub mac: Mac,
+}
+
+/// This node's end of VXLAN tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalVtep {
+    /// This node's own address: packets are sent from it and expected at it.
+    pub host: IpAddr,
+    /// The tunnel address, once it has one.
+    pub addr: Option<IpAddr>,
+    /// The Ethernet address of its device.
+    pub mac: Mac,
+}
+
 /// What the dataplane needs of a node (this one included).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeInfo {
@@ -302,4 +364,16 @@ pub enum Change {
     BlockAdded(Cidr),
     /// It is not ours any more.
     BlockRemoved(Cidr),
+    /// This node's own end of a family's VXLAN tunnels is new or different.
+    LocalVtepChanged(Family, LocalVtep),
+    /// This node has no address of the family any more.
+    LocalVtepRemoved(Family),
+    /// Another node's end of VXLAN tunnels is new or different.
+    VtepChanged(Family, SmolStr, Vtep),
+    /// It is gone; no route leads to it any more.
+    VtepRemoved(Family, SmolStr),
+    /// The way to addresses of another node is new or different.
+    RouteChanged(Cidr, ClusterRoute),
+    /// Nobody has them any more, or nothing is known of who does.
+    RouteRemoved(Cidr),
 }

@@ -1,17 +1,19 @@
-//! Pools, nodes and this node's blocks: passed on as they are, once each.
+//! Pools, nodes and blocks: passed on as they are, once each; and the ways to other nodes that follow from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use calico_api::{AffinityOwner, AllowedUse, EncapMode, IPPool, IpamBlock, Node, NodeBgp};
-use calico_net::{Cidr, Family};
+use calico_net::{Cidr, Family, Mac};
 use smol_str::SmolStr;
 
 use crate::change::{Change, Encap, NodeInfo, Pool};
+use crate::routes::Routes;
+use crate::vteps::Vteps;
 
 /// Values by key, and what the consumer knows of them.
 #[derive(Debug)]
-struct Mirror<K, V> {
+pub(crate) struct Mirror<K, V> {
     current: BTreeMap<K, V>,
     told: BTreeMap<K, V>,
     dirty: BTreeSet<K>,
@@ -24,7 +26,18 @@ impl<K, V> Default for Mirror<K, V> {
 }
 
 impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
-    fn set(&mut self, key: K, value: Option<V>) {
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.current.get(key)
+    }
+
+    /// All values.
+    pub(crate) fn current(&self) -> &BTreeMap<K, V> {
+        &self.current
+    }
+
+    /// Takes what a key's value is now.
+    pub(crate) fn set(&mut self, key: K, value: Option<V>) {
         match value {
             Some(value) => self.current.insert(key.clone(), value),
             None => self.current.remove(&key),
@@ -33,7 +46,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
     }
 
     /// Reports keys whose value is not what was told: those with another value, then those without any.
-    fn flush(&mut self, mut tell: impl FnMut(&K, Option<&V>)) {
+    pub(crate) fn flush(&mut self, mut tell: impl FnMut(&K, Option<&V>)) {
         let mut gone = Vec::new();
         for key in std::mem::take(&mut self.dirty) {
             match self.current.get(&key) {
@@ -56,17 +69,35 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
 }
 
 /// What the dataplane needs of the cluster beside endpoints and policy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cluster {
+    /// This node.
+    node: SmolStr,
     /// Pools by range and name: should two pools have one range, the first name counts.
     pools: BTreeMap<Cidr, BTreeMap<SmolStr, Pool>>,
     pool_ranges: BTreeMap<SmolStr, Cidr>,
     pools_told: Mirror<Cidr, Pool>,
     nodes: Mirror<SmolStr, NodeInfo>,
     blocks: Mirror<Cidr, ()>,
+    vteps: Vteps,
+    routes: Routes,
 }
 
 impl Cluster {
+    /// The cluster as the node of this name sees it, knowing nothing.
+    pub(crate) fn new(node: &str) -> Cluster {
+        Cluster {
+            node: SmolStr::new(node),
+            pools: BTreeMap::new(),
+            pool_ranges: BTreeMap::new(),
+            pools_told: Mirror::default(),
+            nodes: Mirror::default(),
+            blocks: Mirror::default(),
+            vteps: Vteps::new(node),
+            routes: Routes::default(),
+        }
+    }
+
     /// Adds, replaces or removes a pool.
     pub(crate) fn set_pool(&mut self, name: &SmolStr, pool: Option<(Cidr, Pool)>) {
         let old = match &pool {
@@ -90,17 +121,44 @@ impl Cluster {
         if chosen.is_none() {
             self.pools.remove(&cidr);
         }
+        if self.pools_told.get(&cidr) != chosen.as_ref() {
+            self.routes.touch_range(&cidr);
+        }
         self.pools_told.set(cidr, chosen);
     }
 
     /// Adds, replaces or removes a node.
     pub(crate) fn set_node(&mut self, name: &SmolStr, node: Option<NodeInfo>) {
+        if self.nodes.get(name) == node.as_ref() {
+            return;
+        }
+        // Where this node is decides of every other whether it is on its subnet.
+        if *name == self.node {
+            self.routes.touch_all();
+        } else {
+            self.routes.touch_node(name);
+        }
+        for affected in self.vteps.set(name, node.as_ref()) {
+            self.routes.touch_node(&affected);
+        }
         self.nodes.set(name.clone(), node);
     }
 
-    /// Notes whether a block is this node's.
-    pub(crate) fn set_block(&mut self, cidr: Cidr, ours: bool) {
+    /// Adds, replaces or removes a block.
+    pub(crate) fn set_block(&mut self, cidr: Cidr, block: Option<&IpamBlock>) {
+        let ours = block.is_some_and(|block| is_own_block(cidr, block, &self.node));
         self.blocks.set(cidr, ours.then_some(()));
+        self.routes.set_block(cidr, block);
+    }
+
+    /// Nodes whose tunnel ends cannot be used, and why.
+    pub(crate) fn conflicts(&self) -> impl Iterator<Item = (&SmolStr, &str)> {
+        self.vteps.conflicts()
+    }
+
+    /// Another number whenever [`Cluster::conflicts`] may say something else.
+    pub(crate) fn conflicts_version(&self) -> u64 {
+        self.vteps.conflicts_version()
     }
 
     /// Reports what changed.
@@ -123,20 +181,26 @@ impl Cluster {
                 None => Change::BlockRemoved(*cidr),
             });
         });
+        // Ends come before the routes that lead to them, and go after.
+        let vteps_removed = self.vteps.flush(out);
+        let Cluster { node, pools_told, nodes, vteps, routes, .. } = self;
+        routes.flush(node, pools_told.current(), nodes.current(), vteps, out);
+        out.extend(vteps_removed);
     }
 
     /// Whether there is nothing.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let current = self.pools_told.current.len() + self.nodes.current.len() + self.blocks.current.len();
-        current == 0 && self.pools.is_empty() && self.pool_ranges.is_empty()
+        let pools = self.pools.is_empty() && self.pool_ranges.is_empty();
+        current == 0 && pools && self.vteps.is_empty() && self.routes.is_empty()
     }
 }
 
 /// Reads a pool; the error names the value that is not understood.
 pub(crate) fn read_pool(pool: &IPPool) -> Result<(Cidr, Pool), String> {
     let spec = &pool.spec;
-    let cidr = spec.cidr.parse().map_err(|_| format!("cidr {:?} is not understood", spec.cidr))?;
+    let cidr: Cidr = spec.cidr.parse().map_err(|_| format!("cidr {:?} is not understood", spec.cidr))?;
     let encap = |mode: &Option<EncapMode>| match mode {
         None | Some(EncapMode::Never) => Ok(Encap::Never),
         Some(EncapMode::Always) => Ok(Encap::Always),
@@ -146,15 +210,15 @@ pub(crate) fn read_pool(pool: &IPPool) -> Result<(Cidr, Pool), String> {
     let uses = &spec.allowed_uses;
     let load_balancer_only =
         !uses.is_empty() && uses.iter().all(|purpose| *purpose == AllowedUse::LoadBalancer);
-    Ok((
-        cidr,
-        Pool {
-            nat_outgoing: spec.nat_outgoing,
-            ipip: encap(&spec.ipip_mode)?,
-            vxlan: encap(&spec.vxlan_mode)?,
-            load_balancer_only,
-        },
-    ))
+    let (ipip, vxlan) = (encap(&spec.ipip_mode)?, encap(&spec.vxlan_mode)?);
+    // Which of the two was meant cannot be told, and the wrong one would lead nowhere.
+    if ipip != Encap::Never && vxlan != Encap::Never {
+        return Err("ipipMode and vxlanMode exclude each other: one of them must be Never".into());
+    }
+    if ipip != Encap::Never && cidr.family() == Family::V6 {
+        return Err("ipipMode is for IPv4 only: use vxlanMode".into());
+    }
+    Ok((cidr, Pool { nat_outgoing: spec.nat_outgoing, ipip, vxlan, load_balancer_only }))
 }
 
 /// Reads a node. Each field that is not understood counts as absent and is named in `problems`.
@@ -164,13 +228,17 @@ pub(crate) fn read_node(node: &Node, problems: &mut Vec<String>) -> NodeInfo {
     let bgp = spec.bgp.as_ref().unwrap_or(&no_bgp);
     let mut reader = FieldReader { problems };
     NodeInfo {
-        v4: reader.address("bgp.ipv4Address", &bgp.ipv4_address).or_else(|| fallback(node, Family::V4)),
-        v6: reader.address("bgp.ipv6Address", &bgp.ipv6_address).or_else(|| fallback(node, Family::V6)),
-        ipip_addr: reader.read("bgp.ipv4IPIPTunnelAddr", &bgp.ipv4_ipip_tunnel_addr),
-        vxlan_v4_addr: reader.read("ipv4VXLANTunnelAddr", &spec.ipv4_vxlan_tunnel_addr),
-        vxlan_v4_mac: reader.read("vxlanTunnelMACAddr", &spec.vxlan_tunnel_mac_addr),
-        vxlan_v6_addr: reader.read("ipv6VXLANTunnelAddr", &spec.ipv6_vxlan_tunnel_addr),
-        vxlan_v6_mac: reader.read("vxlanTunnelMACAddrV6", &spec.vxlan_tunnel_mac_addr_v6),
+        v4: reader
+            .interface("bgp.ipv4Address", &bgp.ipv4_address, Family::V4)
+            .or_else(|| fallback(node, Family::V4)),
+        v6: reader
+            .interface("bgp.ipv6Address", &bgp.ipv6_address, Family::V6)
+            .or_else(|| fallback(node, Family::V6)),
+        ipip_addr: reader.address("bgp.ipv4IPIPTunnelAddr", &bgp.ipv4_ipip_tunnel_addr, Family::V4),
+        vxlan_v4_addr: reader.address("ipv4VXLANTunnelAddr", &spec.ipv4_vxlan_tunnel_addr, Family::V4),
+        vxlan_v4_mac: reader.mac("vxlanTunnelMACAddr", &spec.vxlan_tunnel_mac_addr),
+        vxlan_v6_addr: reader.address("ipv6VXLANTunnelAddr", &spec.ipv6_vxlan_tunnel_addr, Family::V6),
+        vxlan_v6_mac: reader.mac("vxlanTunnelMACAddrV6", &spec.vxlan_tunnel_mac_addr_v6),
     }
 }
 
@@ -179,12 +247,24 @@ struct FieldReader<'a> {
 }
 
 impl FieldReader<'_> {
-    fn read<T: std::str::FromStr>(&mut self, field: &str, text: &str) -> Option<T> {
-        self.read_with(field, text, |text| text.parse().ok())
+    /// An address that a device can have.
+    fn address(&mut self, field: &str, text: &str, family: Family) -> Option<IpAddr> {
+        let usable = |addr: &IpAddr| {
+            Family::of(*addr) == family
+                && !(addr.is_unspecified() || addr.is_multicast() || addr.is_loopback())
+        };
+        self.read_with(field, text, |text| text.parse().ok().filter(usable))
     }
 
-    fn address(&mut self, field: &str, text: &str) -> Option<(IpAddr, u8)> {
-        self.read_with(field, text, |text| Cidr::parse_interface(text).ok())
+    /// A unicast Ethernet address.
+    fn mac(&mut self, field: &str, text: &str) -> Option<Mac> {
+        let usable = |mac: &Mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6];
+        self.read_with(field, text, |text| text.parse().ok().filter(usable))
+    }
+
+    fn interface(&mut self, field: &str, text: &str, family: Family) -> Option<(IpAddr, u8)> {
+        let of_family = |(addr, _): &(IpAddr, u8)| Family::of(*addr) == family;
+        self.read_with(field, text, |text| Cidr::parse_interface(text).ok().filter(of_family))
     }
 
     fn read_with<T>(&mut self, field: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -211,7 +291,7 @@ fn fallback(node: &Node, family: Family) -> Option<(IpAddr, u8)> {
 }
 
 /// Whether a block is this node's and needs a blackhole route: single addresses need none (spec 9, item 16).
-pub(crate) fn is_own_block(cidr: Cidr, block: &IpamBlock, node: &str) -> bool {
+fn is_own_block(cidr: Cidr, block: &IpamBlock, node: &str) -> bool {
     let ours = matches!(&block.affinity, Some(AffinityOwner::Host(owner)) if owner == node);
     ours && !block.deleted && !cidr.is_host()
 }

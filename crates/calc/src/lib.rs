@@ -24,9 +24,11 @@ mod planted;
 mod policies;
 mod profiles;
 mod programs;
+mod routes;
 mod rules;
 mod sets;
 mod slab;
+mod vteps;
 
 pub use calc::Calc;
 pub use change::Change;

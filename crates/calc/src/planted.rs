@@ -23,6 +23,8 @@ pub(crate) enum Bug {
     LateProfileIgnored,
     /// Members that come and go between two flushes are reported.
     DeltaNotCoalesced,
+    /// A node on this one's subnet is reached through a tunnel although the pool is encapsulated across subnets only.
+    SubnetIgnored,
 }
 
 #[cfg(test)]

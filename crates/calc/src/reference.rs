@@ -4,6 +4,7 @@
 //! with it and nothing else; where the two could make the same mistake, this one is written from the specification
 //! again: endpoints are scanned, labels are merged in plain maps, lists are sorted by their spelt-out keys.
 
+mod routes;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,17 +12,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use calico_api::{
-    self as api, Action, AffinityOwner, AllowedUse, EncapMode, GlobalNetworkPolicySpec, IPPool, Key,
-    NetworkPolicySpec, Node, PolicyType, ResourceKey,
+    self as api, Action, AffinityOwner, GlobalNetworkPolicySpec, Key, NetworkPolicySpec, PolicyType,
+    ResourceKey,
 };
 use calico_net::{Cidr, Protocol};
 use calico_selector::{Selector, parse, translation::prefixed};
 use smol_str::SmolStr;
 
-use crate::change::{
-    Encap, HostEndpoint, IpSetId, Member, NodeInfo, Policy, Pool, Profile, Tier, TierEnd, Workload,
-    WorkloadId,
-};
+use crate::change::{HostEndpoint, IpSetId, Member, Policy, Profile, Tier, TierEnd, Workload, WorkloadId};
 use crate::state::NodeState;
 use crate::update::Update;
 
@@ -374,12 +372,12 @@ impl Reference<'_> {
         for update in self.datastore.values() {
             match update {
                 Update::IPPool(_, Some(pool)) => {
-                    if let Some((cidr, pool)) = read_pool(pool) {
+                    if let Some((cidr, pool)) = routes::read_pool(pool) {
                         state.pools.entry(cidr).or_insert(pool);
                     }
                 }
                 Update::Node(key, Some(node)) => {
-                    state.nodes.insert(key.name.clone(), read_node(node));
+                    state.nodes.insert(key.name.clone(), routes::read_node(node));
                 }
                 Update::IpamBlock(cidr, Some(block)) => {
                     let owner = AffinityOwner::Host(self.node.into());
@@ -390,6 +388,7 @@ impl Reference<'_> {
                 _ => {}
             }
         }
+        routes::add(self.node, self.datastore, state);
     }
 }
 
@@ -497,43 +496,4 @@ fn global_policy(spec: &GlobalNetworkPolicySpec) -> Option<SourcePolicy> {
 
 fn applies(types: &[PolicyType], direction: &PolicyType) -> Option<bool> {
     types.iter().all(PolicyType::is_known).then(|| types.is_empty() || types.contains(direction))
-}
-
-fn read_pool(pool: &IPPool) -> Option<(Cidr, Pool)> {
-    let encap = |mode: &Option<EncapMode>| match mode {
-        None | Some(EncapMode::Never) => Some(Encap::Never),
-        Some(EncapMode::Always) => Some(Encap::Always),
-        Some(EncapMode::CrossSubnet) => Some(Encap::CrossSubnet),
-        Some(EncapMode::Other(_)) => None,
-    };
-    let spec = &pool.spec;
-    let pool = Pool {
-        nat_outgoing: spec.nat_outgoing,
-        ipip: encap(&spec.ipip_mode)?,
-        vxlan: encap(&spec.vxlan_mode)?,
-        load_balancer_only: spec.allowed_uses == [AllowedUse::LoadBalancer],
-    };
-    Some((spec.cidr.parse().ok()?, pool))
-}
-
-fn read_node(node: &Node) -> NodeInfo {
-    let spec = &node.spec;
-    let bgp = spec.bgp.clone().unwrap_or_default();
-    let own = |text: &str, v4: bool| {
-        let detected = spec.addresses.iter().filter(|address| address.address_type == "CalicoNodeIP");
-        let internal = spec.addresses.iter().filter(|address| address.address_type == "InternalIP");
-        Cidr::parse_interface(text).ok().or_else(|| {
-            let mut parsed = detected.chain(internal).filter_map(|a| Cidr::parse_interface(&a.address).ok());
-            parsed.find(|(addr, _)| addr.is_ipv4() == v4)
-        })
-    };
-    NodeInfo {
-        v4: own(&bgp.ipv4_address, true),
-        v6: own(&bgp.ipv6_address, false),
-        ipip_addr: bgp.ipv4_ipip_tunnel_addr.parse().ok(),
-        vxlan_v4_addr: spec.ipv4_vxlan_tunnel_addr.parse().ok(),
-        vxlan_v4_mac: spec.vxlan_tunnel_mac_addr.parse().ok(),
-        vxlan_v6_addr: spec.ipv6_vxlan_tunnel_addr.parse().ok(),
-        vxlan_v6_mac: spec.vxlan_tunnel_mac_addr_v6.parse().ok(),
-    }
 }

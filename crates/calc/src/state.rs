@@ -9,12 +9,12 @@ use std::slice::Iter;
 use std::sync::Arc;
 
 use calico_api::ResourceKey;
-use calico_net::Cidr;
+use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
 
 use crate::change::{
-    Change, HostEndpoint, IpSetId, IpSetKind, Member, NodeInfo, Policy, Pool, Profile, Rule, Tier, Workload,
-    WorkloadId,
+    Change, ClusterRoute, HostEndpoint, IpSetId, IpSetKind, LocalVtep, Member, NodeInfo, Overlay, Path,
+    Policy, Pool, Profile, Rule, Tier, Vtep, Workload, WorkloadId,
 };
 
 /// Everything that the calculation has said about this node and not taken back.
@@ -36,6 +36,12 @@ pub struct NodeState {
     pub nodes: BTreeMap<SmolStr, NodeInfo>,
     /// This node's IPAM blocks.
     pub blocks: BTreeSet<Cidr>,
+    /// This node's ends of VXLAN tunnels.
+    pub local_vteps: BTreeMap<Family, LocalVtep>,
+    /// Other nodes' ends.
+    pub vteps: BTreeMap<(Family, SmolStr), Vtep>,
+    /// The ways to other nodes' addresses.
+    pub routes: BTreeMap<Cidr, ClusterRoute>,
 }
 
 /// A change that does not fit the state it is applied to.
@@ -129,6 +135,26 @@ impl NodeState {
             Change::BlockRemoved(cidr) => {
                 self.blocks.remove(cidr).then_some(()).ok_or_else(|| NotThere(cidr.to_string()))
             }
+            Change::LocalVtepChanged(family, vtep) => put(&mut self.local_vteps, family, vtep, family),
+            Change::LocalVtepRemoved(family) => take(&mut self.local_vteps, family, family),
+            Change::VtepChanged(family, node, vtep) => {
+                put(&mut self.vteps, &(*family, node.clone()), vtep, node)
+            }
+            Change::VtepRemoved(family, node) => {
+                let key = (*family, node.clone());
+                match self.routes.iter().find(|(cidr, route)| leads_through(cidr, route, &key)) {
+                    Some((cidr, _)) => Err(Dangling { user: cidr.to_string(), target: node.to_string() }),
+                    None => take(&mut self.vteps, &key, node),
+                }
+            }
+            Change::RouteChanged(cidr, route) => {
+                let key = (cidr.family(), route.node.clone());
+                if leads_through(cidr, route, &key) && !self.vteps.contains_key(&key) {
+                    return Err(Dangling { user: cidr.to_string(), target: route.node.to_string() });
+                }
+                put(&mut self.routes, cidr, route, cidr)
+            }
+            Change::RouteRemoved(cidr) => take(&mut self.routes, cidr, cidr),
         }
     }
 
@@ -228,6 +254,12 @@ impl NodeState {
             self.workloads.iter().map(|(id, workload)| (format!("{id:?}"), &*workload.profiles));
         of_workloads.chain(self.host_endpoints.iter().map(|(name, host)| (name.to_string(), &*host.profiles)))
     }
+}
+
+/// Whether a route needs a VXLAN tunnel's end.
+fn leads_through(cidr: &Cidr, route: &ClusterRoute, vtep: &(Family, SmolStr)) -> bool {
+    let tunnelled = matches!(route.path, Path::Tunnel(Overlay::Vxlan, _));
+    tunnelled && (cidr.family(), &route.node) == (vtep.0, &vtep.1)
 }
 
 /// Every set that a rule names.

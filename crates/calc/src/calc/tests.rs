@@ -104,7 +104,19 @@ fn differences(found: &NodeState, expected: &NodeState) -> String {
             })
             .collect()
     }
-    let NodeState { ip_sets, policies, profiles, workloads, host_endpoints, pools, nodes, blocks } = found;
+    let NodeState {
+        ip_sets,
+        policies,
+        profiles,
+        workloads,
+        host_endpoints,
+        pools,
+        nodes,
+        blocks,
+        local_vteps,
+        vteps,
+        routes,
+    } = found;
     [
         of(ip_sets, &expected.ip_sets),
         of(policies, &expected.policies),
@@ -113,6 +125,9 @@ fn differences(found: &NodeState, expected: &NodeState) -> String {
         of(host_endpoints, &expected.host_endpoints),
         of(pools, &expected.pools),
         of(nodes, &expected.nodes),
+        of(local_vteps, &expected.local_vteps),
+        of(vteps, &expected.vteps),
+        of(routes, &expected.routes),
         if *blocks == expected.blocks { String::new() } else { format!("blocks are {blocks:?}") },
     ]
     .concat()
@@ -144,7 +159,7 @@ fn the_engine_agrees_with_the_reference() {
 fn planted_bugs_are_found() {
     use crate::planted::Bug::{
         DeltaNotCoalesced, LateProfileIgnored, OldAddressStays, ParentChangeIgnored, PolicyNeverInactive,
-        PolicyOrderStale, SetNeverRemoved, SharedAddressLeaves, TierOrderStale,
+        PolicyOrderStale, SetNeverRemoved, SharedAddressLeaves, SubnetIgnored, TierOrderStale,
     };
     const ENOUGH: u64 = 500;
     for bug in [
@@ -157,6 +172,7 @@ fn planted_bugs_are_found() {
         SetNeverRemoved,
         LateProfileIgnored,
         DeltaNotCoalesced,
+        SubnetIgnored,
     ] {
         plant(Some(bug));
         let found = (0..ENOUGH).find(|seed| play(*seed).is_err());

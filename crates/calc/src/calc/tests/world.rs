@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use calico_api::kubernetes::endpoint_slice::{EndpointSliceSpec, SlicePort};
 use calico_api::number::Order;
 use calico_api::{
-    Action, AffinityOwner, AllowedUse, EncapMode, EndpointPort, EntityRule, GlobalNetworkPolicySpec,
-    GlobalNetworkSetSpec, HostEndpointSpec, IPPoolSpec, IcmpMatch, IpamBlock, Key, Kind,
-    KubernetesClusterNetworkPolicySpec, KubernetesNetworkPolicySpec, Labels, NetworkPolicySpec,
+    Action, AffinityOwner, AllocationAttribute, AllowedUse, EncapMode, EndpointPort, EntityRule,
+    GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IPPoolSpec, IcmpMatch, IpamBlock, Key,
+    Kind, KubernetesClusterNetworkPolicySpec, KubernetesNetworkPolicySpec, Labels, NetworkPolicySpec,
     NetworkSetSpec, NodeBgp, NodeSpec, PolicyType, Port, ProfileSpec, Resource, ResourceKey, Rule,
     ServiceAccountMatch, ServiceMatch, Spec, TierSpec, WorkloadEndpointSpec, WorkloadPort,
 };
@@ -105,8 +105,8 @@ fn keys() -> Vec<Key> {
     keys.extend(TIERS.map(|name| Key::resource(Kind::Tier, "", name)));
     keys.extend(PROFILES.map(|name| Key::resource(Kind::Profile, "", name)));
     keys.extend(["pool", "spare"].map(|name| Key::resource(Kind::IPPool, "", name)));
-    keys.extend([NODE, "there"].map(|name| Key::resource(Kind::Node, "", name)));
-    let blocks = ["10.0.0.0/26", "10.0.0.64/32", "fd00::/122"];
+    keys.extend([NODE, "there", "far"].map(|name| Key::resource(Kind::Node, "", name)));
+    let blocks = ["10.0.0.0/26", "10.0.0.0/30", "10.0.0.64/32", "10.0.0.128/26", "fd00::/122"];
     keys.extend(blocks.map(|cidr| Key::Block(cidr.parse().unwrap())));
     keys
 }
@@ -448,9 +448,9 @@ impl Dice {
     fn pool(&mut self, key: &ResourceKey) -> Box<Resource<IPPoolSpec>> {
         let modes = [None, Some(EncapMode::Never), Some(EncapMode::Always), Some(EncapMode::CrossSubnet)];
         let spec = IPPoolSpec {
-            cidr: self.text(&["10.0.0.0/8", "10.0.0.0/8", "fd00::/64", "nowhere"]),
+            cidr: self.text(&["10.0.0.0/8", "10.0.0.0/8", "10.0.0.0/25", "fd00::/64", "nowhere"]),
             vxlan_mode: self.one(&modes),
-            ipip_mode: self.one(&modes),
+            ipip_mode: if self.percent(70) { None } else { self.one(&modes) },
             nat_outgoing: self.percent(50),
             allowed_uses: self.one(&[vec![], vec![AllowedUse::LoadBalancer]]),
             ..IPPoolSpec::default()
@@ -459,30 +459,62 @@ impl Dice {
     }
 
     fn node(&mut self, key: &ResourceKey) -> Box<Resource<NodeSpec>> {
-        let bgp = NodeBgp { ipv4_address: self.text(&["", "192.168.0.1/24", "bad"]), ..NodeBgp::default() };
+        let bgp = NodeBgp {
+            ipv4_address: self.text(&[
+                "",
+                "192.168.0.1/24",
+                "192.168.0.2/24",
+                "192.168.1.1/24",
+                "fd01::1/64",
+                "bad",
+            ]),
+            ipv6_address: self.text(&["", "fd01::1/64", "fd01::2/64"]),
+            ..NodeBgp::default()
+        };
         let spec = NodeSpec {
-            bgp: self.percent(80).then_some(bgp),
-            ipv4_vxlan_tunnel_addr: self.text(&["", "10.0.0.7"]),
-            vxlan_tunnel_mac_addr: self.text(&["", "66:00:00:00:00:01", "bad"]),
+            bgp: self.percent(90).then_some(bgp),
+            ipv4_vxlan_tunnel_addr: self
+                .text(&["", "10.0.0.7", "10.0.0.8", "10.0.0.9", "fd00::7", "0.0.0.0"]),
+            vxlan_tunnel_mac_addr: self.text(&["", "", "", "66:00:00:00:00:01", "01:00:00:00:00:01", "bad"]),
+            ipv6_vxlan_tunnel_addr: self.text(&["", "fd00::7", "fd00::8"]),
             ..NodeSpec::default()
         };
         Box::new(Resource::new("", &key.name, spec))
     }
 
+    /// Addresses of a block that others than its owner may have.
+    fn allocations(&mut self) -> (Vec<Option<usize>>, Vec<AllocationAttribute>) {
+        let nodes = [NODE, "there", "far", "unknown", ""];
+        let attributes = (0..3).map(|_| {
+            let node = self.text(&nodes);
+            AllocationAttribute {
+                secondary: self.percent(90).then(|| [("node".into(), node)].into_iter().collect()),
+                released_at: self.percent(10).then(|| "2026-01-01T00:00:00Z".into()),
+                ..AllocationAttribute::default()
+            }
+        });
+        let attributes = attributes.collect();
+        // 3 is an index of nothing.
+        let allocations = (0..4).map(|_| self.one(&[None, None, Some(0), Some(1), Some(2), Some(3)]));
+        (allocations.collect(), attributes)
+    }
+
     fn block(&mut self, cidr: calico_net::Cidr) -> IpamBlock {
         let owner = |name: &str| Some(AffinityOwner::Host(name.into()));
+        let (allocations, attributes) = self.allocations();
         IpamBlock {
             cidr,
             affinity: self.one(&[
                 owner(NODE),
                 owner("there"),
+                owner("far"),
                 Some(AffinityOwner::Virtual(NODE.into())),
                 None,
             ]),
             affinity_claim_time: None,
-            allocations: vec![],
+            allocations,
             unallocated: vec![],
-            attributes: vec![],
+            attributes,
             sequence_number: 0,
             sequence_number_for_allocation: BTreeMap::new(),
             deleted: self.percent(5),
