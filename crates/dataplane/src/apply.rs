@@ -6,14 +6,18 @@
 use std::collections::BTreeSet;
 
 use calico_calc::change::WorkloadId;
+use calico_net::IfName;
 
 use crate::desired::Desired;
 use crate::desired::WorkloadState;
 use crate::kernel::{Kernel, KernelError, NftRefusal, RouteRefusal};
 use crate::plan::Plan;
+use crate::tables::fdb::FdbOp;
+use crate::tables::link::AddressOp;
 use crate::tables::neigh::NeighbourOp;
 use crate::tables::nft::NftOp;
 use crate::tables::route::RouteOp;
+use crate::tables::tunnel::{self, TunnelOp};
 
 /// Something that is not as it should be, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Report {
     pub transactions: usize,
     /// Routes changed.
     pub routes: usize,
+    /// Tunnel devices made, changed or removed.
+    pub tunnels: usize,
     /// Endpoints whose state may have changed, and their state now.
     pub workloads: Vec<(WorkloadId, WorkloadState)>,
 }
@@ -60,9 +66,20 @@ pub fn resync(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), Kern
     desired.observe_links(links, addresses);
     desired.ruleset.adopt(kernel.read_nft()?);
     desired.unsure = false;
+    resync_tunnels(desired, kernel)?;
     resync_routes(desired, kernel)?;
     desired.ruleset.retry_denied();
     desired.mark_all_interfaces();
+    Ok(())
+}
+
+fn resync_tunnels(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
+    desired.tunnels.observe_all(kernel.read_tunnels()?.into_iter().map(|t| (t.name.clone(), t)));
+    let addresses = kernel.read_addresses()?.into_iter();
+    let of_tunnels = addresses.filter(|a| tunnel::is_ours(&a.device) && !a.is_link_local_v6());
+    desired.device_addresses.observe_all(of_tunnels.map(|a| (a.key(), a)));
+    desired.fdb.observe_all(kernel.read_fdb()?.into_iter().map(|e| (e.key.clone(), e)));
+    desired.unsure_tunnels = false;
     Ok(())
 }
 
@@ -71,6 +88,9 @@ fn resync_routes(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
     let (ours, foreign): (Vec<_>, Vec<_>) =
         kernel.read_routes()?.into_iter().partition(|r| ownership.is_ours(r));
     desired.found.clear();
+    for route in &foreign {
+        desired.note_successor(route);
+    }
     // Where both hold a key, the foreign one is what must be respected.
     desired.routes.observe_all(ours.into_iter().chain(foreign).map(|r| (r.key, r)));
     let neighbours = kernel.read_neighbours()?;
@@ -89,8 +109,8 @@ pub fn has_drifted(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<boo
     Ok(seen.is_some_and(|seen| seen != now))
 }
 
-/// Removes everything of ours from the kernel: tables, and the routes and neighbours that we would recognise. Veths
-/// belong to their pods and stay. Returns what could not be removed.
+/// Removes everything of ours from the kernel: tables, tunnel devices, and the routes and neighbours that we would
+/// recognise. Veths belong to their pods and stay. Returns what could not be removed.
 pub fn cleanup(settings: &crate::desired::Settings, kernel: &mut dyn Kernel) -> Vec<Problem> {
     let mut report = Report::default();
     let ownership = &settings.routes;
@@ -116,6 +136,16 @@ pub fn cleanup(settings: &crate::desired::Settings, kernel: &mut dyn Kernel) -> 
         }
         Err(error) => report.problem("neighbours", error),
     }
+    match kernel.read_tunnels() {
+        Ok(tunnels) => {
+            for op in tunnels.into_iter().map(|tunnel| TunnelOp::Delete(tunnel.name)) {
+                if let Err(error) = kernel.apply_tunnel(&op) {
+                    report.problem(op, error);
+                }
+            }
+        }
+        Err(error) => report.problem("tunnels", error),
+    }
     match kernel.read_nft() {
         // Only who owns a table may delete it.
         Ok(tables) => {
@@ -136,10 +166,12 @@ pub fn apply(desired: &mut Desired, kernel: &mut dyn Kernel) -> Report {
     let mut report = Report { complete: true, ..Report::default() };
     let rules_are_open = apply_ruleset(desired, kernel, &mut report, Half::Open);
     report.enforced = rules_are_open;
-    let plan = desired.plan();
     // Without its rules no endpoint gets a route: fail closed.
     if rules_are_open {
-        apply_routes(desired, kernel, &plan, &mut report);
+        let broken = open_tunnels(desired, kernel, &mut report);
+        let plan = desired.plan();
+        apply_routes(desired, kernel, &plan, &broken, &mut report);
+        close_tunnels(desired, kernel, &plan, &mut report);
         apply_ruleset(desired, kernel, &mut report, Half::Close);
         report.complete &= desired.plan().is_empty();
     }
@@ -151,6 +183,11 @@ pub fn apply(desired: &mut Desired, kernel: &mut dyn Kernel) -> Report {
     if denied != desired.denied {
         desired.touch_all();
         desired.denied = denied;
+    }
+    let lacking: Vec<_> = desired.lacking_tunnels().map(|(name, why)| (name, why.clone())).collect();
+    for (name, why) in lacking {
+        report.complete = false;
+        report.problem(format!("tunnel {name}"), why);
     }
     for interface in &desired.misnamed {
         let reason = "denied: its name does not begin with InterfacePrefix";
@@ -255,8 +292,131 @@ fn learn_handles(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
     Ok(())
 }
 
-fn apply_routes(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, report: &mut Report) {
-    let Plan { nft: _, sysctls, neighbours, moved, routes, foreign, gone, gone_neighbours } = plan;
+/// Makes tunnel devices and gives them their addresses. Returns the devices that are not as they should be: what depends
+/// on them waits, and is not reported one by one.
+fn open_tunnels(desired: &mut Desired, kernel: &mut dyn Kernel, report: &mut Report) -> BTreeSet<IfName> {
+    let mut broken = BTreeSet::new();
+    if desired.unsure_tunnels
+        && let Err(error) = resync_tunnels(desired, kernel)
+    {
+        report.complete = false;
+        report.problem("tunnels", error);
+    }
+    for op in desired.plan().tunnels {
+        let device = op.device().clone();
+        if broken.contains(&device) {
+            continue;
+        }
+        if let Err(error) = kernel.apply_tunnel(&op) {
+            report.complete = false;
+            report.problem(&op, error);
+            broken.insert(device);
+            // Half of it may be done.
+            desired.unsure_tunnels = true;
+            continue;
+        }
+        report.tunnels += 1;
+        match op {
+            TunnelOp::Create(tunnel) => {
+                desired.forget_device(&device);
+                desired.tunnels.observe(device, Some(tunnel));
+            }
+            TunnelOp::Change(tunnel) => desired.tunnels.observe(device, Some(tunnel)),
+            TunnelOp::Delete(_) => desired.tunnels.observe(device, None),
+        }
+    }
+    let mut addresses = desired.plan().addresses;
+    addresses.retain(|op| !broken.contains(&op.address().device));
+    match each(report, "addresses", &addresses, |ops| kernel.apply_addresses(ops)) {
+        None => {}
+        Some(failed) => {
+            for op in not_failed(&addresses, &failed) {
+                let address = op.address();
+                let known = matches!(op, AddressOp::Add(_)).then(|| address.clone());
+                desired.device_addresses.observe(address.key(), known);
+            }
+        }
+    }
+    desired.device_addresses.settle();
+    desired.tunnels.settle();
+    broken
+}
+
+/// Removes what no route needs any more.
+fn close_tunnels(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, report: &mut Report) {
+    apply_fdb(desired, kernel, &plan.gone_fdb, report);
+    for op in &plan.gone_tunnels {
+        match kernel.apply_tunnel(op) {
+            Ok(()) => {
+                report.tunnels += 1;
+                desired.forget_device(op.device());
+                desired.tunnels.observe(op.device().clone(), None);
+            }
+            Err(error) => {
+                report.complete = false;
+                report.problem(op, error);
+            }
+        }
+    }
+    desired.fdb.settle();
+    desired.tunnels.settle();
+}
+
+fn apply_fdb(desired: &mut Desired, kernel: &mut dyn Kernel, ops: &[FdbOp], report: &mut Report) {
+    let Some(failed) = each(report, "forwarding entries", ops, |ops| kernel.apply_fdb(ops)) else { return };
+    for op in not_failed(ops, &failed) {
+        match op {
+            FdbOp::Replace(entry) => desired.fdb.observe(entry.key.clone(), Some(entry.clone())),
+            FdbOp::Delete(key) => desired.fdb.observe(key.clone(), None),
+        }
+    }
+}
+
+/// Does independent operations and reports those refused; returns their places, or `None` if none was done.
+fn each<T: std::fmt::Display>(
+    report: &mut Report,
+    what: &str,
+    ops: &[T],
+    apply: impl FnOnce(&[T]) -> Result<Vec<(usize, KernelError)>, KernelError>,
+) -> Option<BTreeSet<usize>> {
+    if ops.is_empty() {
+        return Some(BTreeSet::new());
+    }
+    let refused = match apply(ops) {
+        Ok(refused) => refused,
+        Err(error) => {
+            report.complete = false;
+            report.problem(what, error);
+            return None;
+        }
+    };
+    let failed = refused.iter().map(|(place, _)| *place).collect();
+    for (place, error) in refused {
+        report.complete = false;
+        report.problem(&ops[place], error);
+    }
+    Some(failed)
+}
+
+fn not_failed<'a, T>(ops: &'a [T], failed: &'a BTreeSet<usize>) -> impl Iterator<Item = &'a T> {
+    ops.iter().enumerate().filter(|(place, _)| !failed.contains(place)).map(|(_, op)| op)
+}
+
+/// `broken`: devices that are not there or not as they should be.
+fn apply_routes(
+    desired: &mut Desired,
+    kernel: &mut dyn Kernel,
+    plan: &Plan,
+    broken: &BTreeSet<IfName>,
+    report: &mut Report,
+) {
+    let Plan { sysctls, fdb, neighbours, moved, routes, foreign, gone, gone_neighbours, .. } = plan;
+    let on_broken = |device: Option<&IfName>| device.is_some_and(|device| broken.contains(device));
+    let usable = |op: &&RouteOp| !on_broken(op.route().device.as_ref());
+    let routes: Vec<RouteOp> = routes.iter().filter(usable).cloned().collect();
+    let fdb: Vec<FdbOp> = fdb.iter().filter(|op| !on_broken(Some(&op.key().device))).cloned().collect();
+    let usable = |op: &&NeighbourOp| !on_broken(Some(&op.key().device));
+    let neighbours: Vec<NeighbourOp> = neighbours.iter().filter(usable).cloned().collect();
     let mut failed = BTreeSet::new();
     for sysctl in sysctls {
         match kernel.write_sysctl(sysctl) {
@@ -272,10 +432,11 @@ fn apply_routes(desired: &mut Desired, kernel: &mut dyn Kernel, plan: &Plan, rep
         list.retain(|sysctl| failed.contains(&sysctl.name));
         !list.is_empty()
     });
-    apply_neighbours(desired, kernel, neighbours, report);
+    apply_fdb(desired, kernel, &fdb, report);
+    apply_neighbours(desired, kernel, &neighbours, report);
     let mut purged = purge(kernel, moved, report);
     let mut foreign = foreign.clone();
-    if change_routes(desired, kernel, routes, report, true) {
+    if change_routes(desired, kernel, &routes, report, true) {
         // Somebody was faster. Whose routes they are decides.
         match resync_routes(desired, kernel) {
             Ok(()) => {
@@ -351,22 +512,8 @@ fn apply_neighbours(
     ops: &[NeighbourOp],
     report: &mut Report,
 ) {
-    if ops.is_empty() {
-        return;
-    }
-    let refused = match kernel.apply_neighbours(ops) {
-        Ok(refused) => refused,
-        Err(error) => {
-            report.complete = false;
-            return report.problem("neighbours", error);
-        }
-    };
-    let failed: BTreeSet<usize> = refused.iter().map(|(place, _)| *place).collect();
-    for (place, error) in refused {
-        report.complete = false;
-        report.problem(&ops[place], error);
-    }
-    for (_, op) in ops.iter().enumerate().filter(|(place, _)| !failed.contains(place)) {
+    let Some(failed) = each(report, "neighbours", ops, |ops| kernel.apply_neighbours(ops)) else { return };
+    for op in not_failed(ops, &failed) {
         match op {
             NeighbourOp::Replace(entry) => desired.neighbours.observe(entry.key.clone(), Some(entry.clone())),
             NeighbourOp::Delete(key) => desired.neighbours.observe(key.clone(), None),

@@ -3,15 +3,16 @@
 //! Each function is one test; it panics where the kernel does not do what the dataplane counts on. The kernel given
 //! holds nothing but the interfaces `cali1` and `cali2`, both up, with addresses of the kernel's own at most.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use calico_api::ResourceKey;
 use calico_api::key::Kind;
 use calico_calc::change::{
-    Action, Change, IpSetId, IpSetKind, Member, Policy, Profile, Rule as PolicyRule, Side, Tier, TierEnd,
-    Workload, WorkloadId,
+    Action, Change, ClusterRoute, Encap, IpSetId, IpSetKind, LocalVtep, Member, Overlay, Path, Policy, Pool,
+    Profile, Rule as PolicyRule, Side, Tier, TierEnd, Vtep, Workload, WorkloadId,
 };
-use calico_net::{IfName, Mac};
+use calico_net::{Cidr, Family, IfName, Mac};
 use calico_rules::nft::{
     ChainKind, ChainType, Data, Element, Expr, Hook, KeyField, MetaKey, Reg, Rule, SetSpec, Table, Verdict,
 };
@@ -20,9 +21,12 @@ use smol_str::{SmolStr, format_smolstr};
 use crate::apply::{Report, apply, resync};
 use crate::desired::{Desired, Settings, WorkloadState};
 use crate::kernel::{Kernel, NftRefusal, RouteRefusal};
+use crate::tables::fdb::{FdbEntry, FdbKey, FdbOp};
+use crate::tables::link::{Address, AddressOp};
 use crate::tables::neigh::{Neighbour, NeighbourOp};
 use crate::tables::nft::{NamedRule, NftOp, Place, RuleHandle};
 use crate::tables::route::{Route, RouteOp};
+use crate::tables::tunnel::{self, Tunnel, TunnelKind, TunnelOp, Vxlan};
 
 /// A part of the contract.
 pub type Clause = fn(&mut dyn Kernel);
@@ -39,6 +43,9 @@ pub const CLAUSES: &[(&str, Clause)] = &[
     ("routes_and_neighbours_read_back", routes_and_neighbours_read_back),
     ("a_refused_route_is_named_alone", a_refused_route_is_named_alone),
     ("an_added_route_replaces_none", an_added_route_replaces_none),
+    ("tunnels_read_back", tunnels_read_back),
+    ("forwarding_entries_read_back", forwarding_entries_read_back),
+    ("an_overlay_comes_restarts_and_goes", an_overlay_comes_restarts_and_goes),
     ("a_node_lives_and_restarts", a_node_lives_and_restarts),
     ("a_bad_object_denies_itself_alone", a_bad_object_denies_itself_alone),
     ("a_misfit_table_is_made_anew", a_misfit_table_is_made_anew),
@@ -329,6 +336,169 @@ fn an_added_route_replaces_none(kernel: &mut dyn Kernel) {
         let found = kernel.read_routes().expect("reads");
         assert_eq!(found.iter().filter(|r| r.key == theirs.key).collect::<Vec<_>>(), [&theirs]);
     }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A VXLAN device of a family over `cali1`.
+fn tunnel(family: Family) -> Tunnel {
+    let local = if family == Family::V4 { "192.0.2.1" } else { "2001:db8::1" };
+    let parent = Some(interface("cali1"));
+    let vxlan = Vxlan { vni: 4096, port: 4789, local: Some(ip(local)), parent, learning: false };
+    Tunnel {
+        name: tunnel::device(Overlay::Vxlan, family).expect("VXLAN has a device"),
+        kind: TunnelKind::Vxlan(vxlan),
+        mac: Some(Mac([0x66, 0, 0, 0, 0, 1])),
+        mtu: 1400,
+        up: true,
+        checksum_offload: false,
+    }
+}
+
+fn tunnels_read_back(kernel: &mut dyn Kernel) {
+    for family in Family::ALL {
+        let made = tunnel(family);
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Create(made.clone())), Ok(()));
+        assert_eq!(kernel.read_tunnels(), Ok(vec![made.clone()]), "{family}");
+        assert!(kernel.read_links().expect("reads").iter().any(|l| l.name == made.name && l.admin_up));
+        assert!(kernel.apply_tunnel(&TunnelOp::Create(made.clone())).is_err(), "it is there");
+        let other = Tunnel {
+            mac: Some(Mac([0x66, 0, 0, 0, 0, 9])),
+            mtu: 1350,
+            checksum_offload: true,
+            ..made.clone()
+        };
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Change(other.clone())), Ok(()));
+        assert_eq!(kernel.read_tunnels(), Ok(vec![other]), "{family}");
+
+        let address = Address::alone(
+            made.name.clone(),
+            if family == Family::V4 { ip("10.65.0.7") } else { ip("fd00::7") },
+        );
+        for _ in 0..2 {
+            assert_eq!(
+                kernel.apply_addresses(&[AddressOp::Add(address.clone())]),
+                Ok(vec![]),
+                "twice is once"
+            );
+            let found = kernel.read_addresses().expect("reads").into_iter();
+            let found: Vec<_> = found.filter(|a| a.device == made.name && !a.is_link_local_v6()).collect();
+            assert_eq!(found, std::slice::from_ref(&address));
+        }
+        for _ in 0..2 {
+            assert_eq!(kernel.apply_addresses(&[AddressOp::Delete(address.clone())]), Ok(vec![]));
+        }
+        assert!(!kernel.read_addresses().expect("reads").contains(&address));
+        for _ in 0..2 {
+            let gone = kernel.apply_tunnel(&TunnelOp::Delete(made.name.clone()));
+            assert_eq!(gone, Ok(()), "removing what is not there is no refusal");
+        }
+        assert_eq!(kernel.read_tunnels(), Ok(vec![]));
+        let absent = Address { device: made.name, ..address };
+        let refused = kernel.apply_addresses(&[AddressOp::Add(absent)]).expect("applies");
+        assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0]);
+    }
+    let mut orphan = tunnel(Family::V4);
+    let TunnelKind::Vxlan(vxlan) = &mut orphan.kind else { panic!("{orphan}") };
+    vxlan.parent = Some(interface("absent"));
+    assert!(kernel.apply_tunnel(&TunnelOp::Create(orphan)).is_err());
+    assert_eq!(kernel.read_tunnels(), Ok(vec![]));
+}
+
+fn forwarding_entries_read_back(kernel: &mut dyn Kernel) {
+    for (family, hosts) in
+        [(Family::V4, ["192.0.2.2", "192.0.2.3"]), (Family::V6, ["2001:db8::2", "2001:db8::3"])]
+    {
+        let made = tunnel(family);
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Create(made.clone())), Ok(()));
+        let entry = |last, host: &str| {
+            FdbEntry::permanent(made.name.clone(), Mac([0x66, 0, 0, 0, 0, last]), ip(host))
+        };
+        let replace = |entry: &FdbEntry| FdbOp::Replace(entry.clone());
+        let [first, second, moved] = [entry(2, hosts[0]), entry(3, hosts[1]), entry(2, hosts[1])];
+        let foreign =
+            FdbEntry { key: FdbKey { device: interface("absent"), ..first.key.clone() }, ..first.clone() };
+        let refused =
+            kernel.apply_fdb(&[replace(&first), replace(&foreign), replace(&second)]).expect("applies");
+        assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1]);
+        let mut found = kernel.read_fdb().expect("reads");
+        found.sort();
+        assert_eq!(found, [first.clone(), second.clone()]);
+        assert_eq!(kernel.apply_fdb(&[replace(&moved)]), Ok(vec![]), "an entry leads to one place");
+        let delete = [FdbOp::Delete(second.key.clone())];
+        for _ in 0..2 {
+            assert_eq!(kernel.apply_fdb(&delete), Ok(vec![]));
+        }
+        assert_eq!(kernel.read_fdb(), Ok(vec![moved]));
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Delete(made.name.clone())), Ok(()));
+        assert_eq!(kernel.read_fdb(), Ok(vec![]));
+    }
+}
+
+/// Both families encapsulated, and another node.
+pub fn overlay() -> Vec<Change> {
+    let pool =
+        Pool { nat_outgoing: false, ipip: Encap::Never, vxlan: Encap::Always, load_balancer_only: false };
+    let mut changes = Vec::new();
+    for (family, cidr, host, own, others, other) in [
+        (Family::V4, "10.65.0.0/16", "192.0.2.1", "10.65.0.0", "192.0.2.2", "10.65.1.0"),
+        (Family::V6, "fd00::/48", "2001:db8::1", "fd00::5", "2001:db8::2", "fd00::40"),
+    ] {
+        let net = |text: &str| text.parse::<Cidr>().expect("a prefix");
+        let mac = |last| Mac([0x66, 0, 0, 0, family.number(), last]);
+        let block = Cidr::new(ip(other), family.bits() - 6).expect("a prefix");
+        let route = |path| ClusterRoute { node: "two".into(), path };
+        let borrowed = Cidr::host(block.nth(9).expect("an address"));
+        changes.extend([
+            Change::PoolChanged(net(cidr), pool.clone()),
+            Change::LocalVtepChanged(family, LocalVtep { host: ip(host), addr: Some(ip(own)), mac: mac(1) }),
+            Change::VtepChanged(
+                family,
+                "two".into(),
+                Vtep { host: ip(others), addr: ip(other), mac: mac(2) },
+            ),
+            Change::RouteChanged(block, route(Path::Tunnel(Overlay::Vxlan, ip(other)))),
+            Change::RouteChanged(Cidr::host(ip(other)), route(Path::Tunnel(Overlay::Vxlan, ip(other)))),
+            Change::RouteChanged(borrowed, route(Path::Subnet(Overlay::Vxlan, ip(others)))),
+        ]);
+    }
+    changes
+}
+
+fn an_overlay_comes_restarts_and_goes(kernel: &mut dyn Kernel) {
+    let uplink = |address: &str, prefix_len| {
+        let device = interface("cali1");
+        AddressOp::Add(Address { device, address: ip(address), prefix_len, scope: 0 })
+    };
+    let addresses = [uplink("192.0.2.1", 24), uplink("2001:db8::1", 64)];
+    assert_eq!(kernel.apply_addresses(&addresses), Ok(vec![]));
+    let (mut desired, report) = start(kernel, overlay());
+    assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 2));
+    assert_settled(&mut desired, kernel);
+    assert!(Family::ALL.iter().all(|family| desired.is_vxlan_ready(*family)));
+
+    // A restart finds everything in place.
+    let (mut desired, report) = start(kernel, overlay());
+    assert_eq!((report.complete, report.tunnels, report.routes), (true, 0, 0));
+    assert_settled(&mut desired, kernel);
+
+    // Somebody removes a device; the next full read heals it.
+    let device = tunnel::device(Overlay::Vxlan, Family::V4).expect("VXLAN has a device");
+    kernel.apply_tunnel(&TunnelOp::Delete(device)).expect("removes");
+    resync(&mut desired, kernel).expect("reads");
+    let report = apply(&mut desired, kernel);
+    assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 1));
+    assert_settled(&mut desired, kernel);
+
+    // Everything goes.
+    let (mut desired, report) = start(kernel, Vec::new());
+    assert!(report.complete, "{report:?}");
+    assert_settled(&mut desired, kernel);
+    assert_eq!((kernel.read_tunnels(), kernel.read_fdb()), (Ok(vec![]), Ok(vec![])));
+    let ours = Settings::default().routes;
+    assert!(!kernel.read_routes().expect("reads").iter().any(|r| ours.is_ours(r)));
 }
 
 /// The key of a global policy.

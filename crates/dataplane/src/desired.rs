@@ -7,6 +7,7 @@
 mod contribution;
 mod host;
 mod ipset;
+mod overlay;
 mod pool;
 mod workload;
 
@@ -20,17 +21,21 @@ use calico_rules::HostChains;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
+pub use self::overlay::VxlanSettings;
 pub use self::workload::WorkloadState;
 
 use self::contribution::{Contribution, Owner};
 use self::ipset::IpSet;
+use self::overlay::Overlays;
 use self::pool::{HostSet, PoolSets};
+use crate::tables::fdb::{FdbEntry, FdbKey};
 use crate::tables::link::{Address, Link};
 use crate::tables::neigh::{Neighbour, NeighbourKey};
 use crate::tables::nft::{NftObject, Ruleset};
-use crate::tables::route::{PROTOCOL_BOOT, Route, RouteKey, RouteOwnership};
+use crate::tables::route::{PROTOCOL_BOOT, PROTOCOL_CALICO, Route, RouteKey, RouteOwnership};
 use crate::tables::sysctl::Sysctl;
 use crate::tables::tracked::Tracked;
+use crate::tables::tunnel::{self, Tunnel};
 
 /// What the operator's configuration means to the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,10 @@ pub struct Settings {
     pub device_route_source_v6: Option<IpAddr>,
     /// The host's `net.ipv4.conf.default.rp_filter` when the agent started.
     pub rp_filter: String,
+    /// IPv6 is for workloads too (`Ipv6Support`).
+    pub ipv6: bool,
+    /// What VXLAN devices are like.
+    pub vxlan: VxlanSettings,
 }
 
 impl Default for Settings {
@@ -58,6 +67,19 @@ impl Default for Settings {
             device_route_source_v4: None,
             device_route_source_v6: None,
             rp_filter: "1".into(),
+            ipv6: true,
+            vxlan: VxlanSettings::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The protocol of routes that are not a workload's: Calico's own number only while the operator has not chosen one
+    /// (spec 3 §6.6).
+    pub(crate) fn cluster_route_protocol(&self) -> u8 {
+        match self.device_route_protocol {
+            PROTOCOL_BOOT => PROTOCOL_CALICO,
+            chosen => chosen,
         }
     }
 }
@@ -69,6 +91,12 @@ pub struct Desired {
     pub(crate) ruleset: Ruleset,
     pub(crate) routes: Tracked<RouteKey, Route>,
     pub(crate) neighbours: Tracked<NeighbourKey, Neighbour>,
+    pub(crate) tunnels: Tracked<IfName, Tunnel>,
+    /// Addresses of tunnel devices.
+    pub(crate) device_addresses: Tracked<(IfName, IpAddr), Address>,
+    pub(crate) fdb: Tracked<FdbKey, FdbEntry>,
+    /// Somebody may have changed a tunnel device: ourselves, most often.
+    pub(crate) unsure_tunnels: bool,
     /// Parameters of each interface to write with the next apply, until they are written.
     pub(crate) sysctls: BTreeMap<IfName, Vec<Sysctl>>,
     /// Addresses that left an interface: their connections must not outlive their route.
@@ -101,6 +129,7 @@ pub struct Desired {
     nodes: BTreeMap<SmolStr, NodeInfo>,
     hosts: HostSet,
     vxlan_hosts: HostSet,
+    overlays: Overlays,
     links: BTreeMap<IfName, Link>,
     /// The name that each interface had when last heard of.
     names: BTreeMap<u32, IfName>,
@@ -117,6 +146,10 @@ impl Desired {
             ruleset: Ruleset::new(),
             routes: Tracked::default(),
             neighbours: Tracked::default(),
+            tunnels: Tracked::default(),
+            device_addresses: Tracked::default(),
+            fdb: Tracked::default(),
+            unsure_tunnels: false,
             sysctls: BTreeMap::new(),
             left: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -137,6 +170,7 @@ impl Desired {
             nodes: BTreeMap::new(),
             hosts: HostSet::new(calico_rules::sets::id::HOSTS),
             vxlan_hosts: HostSet::new(calico_rules::sets::id::VXLAN_HOSTS),
+            overlays: Overlays::default(),
             links: BTreeMap::new(),
             names: BTreeMap::new(),
             addresses: BTreeMap::new(),
@@ -197,6 +231,12 @@ impl Desired {
             Change::NodeRemoved(name) => self.change_node(name, None),
             Change::BlockAdded(block) => self.change_block(block, true),
             Change::BlockRemoved(block) => self.change_block(block, false),
+            Change::LocalVtepChanged(family, vtep) => self.change_local_vtep(family, Some(vtep)),
+            Change::LocalVtepRemoved(family) => self.change_local_vtep(family, None),
+            Change::VtepChanged(family, node, vtep) => self.change_vtep((family, node), Some(vtep)),
+            Change::VtepRemoved(family, node) => self.change_vtep((family, node), None),
+            Change::RouteChanged(destination, route) => self.change_cluster_route(destination, Some(route)),
+            Change::RouteRemoved(destination) => self.change_cluster_route(destination, None),
         }
     }
 
@@ -217,6 +257,7 @@ impl Desired {
         let same = old
             .as_ref()
             .is_some_and(|o| (o.oper_up, o.admin_up, o.index) == (new.oper_up, new.admin_up, new.index));
+        self.unsure_tunnels |= tunnel::is_ours(&name) && old.as_ref() != Some(new);
         if remade || went_down {
             self.forget_device(&name);
         }
@@ -234,8 +275,14 @@ impl Desired {
     }
 
     fn drop_link(&mut self, name: &IfName) {
+        if tunnel::is_ours(name) {
+            self.unsure_tunnels = true;
+            self.forget_device(name);
+        }
         if self.links.remove(name).is_some() {
-            self.addresses.remove(name);
+            if self.addresses.remove(name).is_some() {
+                self.overlays.touch();
+            }
             self.forget_device(name);
             self.mark_interface(name.clone());
         }
@@ -255,7 +302,10 @@ impl Desired {
         for Address { device, address, .. } in addresses {
             by_device.entry(device).or_default().insert(address);
         }
-        self.dirty_hosts |= by_device != self.addresses;
+        if by_device != self.addresses {
+            self.dirty_hosts = true;
+            self.overlays.touch();
+        }
         self.addresses = by_device;
     }
 
@@ -263,7 +313,11 @@ impl Desired {
     pub fn address_changed(&mut self, device: &IfName, address: IpAddr, present: bool) {
         let addresses = self.addresses.entry(device.clone()).or_default();
         let changed = if present { addresses.insert(address) } else { addresses.remove(&address) };
-        self.dirty_hosts |= changed && !self.settings.routes.is_workload(device);
+        if changed && !self.settings.routes.is_workload(device) {
+            self.dirty_hosts = true;
+            self.unsure_tunnels |= tunnel::is_ours(device);
+            self.overlays.address_changed(address);
+        }
     }
 
     /// Somebody changed or removed a route. One that is neither ours nor in the place of a wanted one is nobody's
@@ -281,17 +335,22 @@ impl Desired {
 
     /// Somebody made a route on a workload's interface that nobody wants yet: the CNI plugin makes an endpoint's routes
     /// just before the datastore tells of it. It stays until the next full read, and is known when it is wanted.
-    pub fn route_found(&mut self, route: Route) {
+    /// Whether the route lets another of ours go: see [`Desired::is_handing_over`].
+    pub fn route_found(&mut self, route: Route) -> bool {
+        let taken_over = self.note_successor(&route);
         if route.device.as_ref().is_some_and(|device| self.settings.routes.is_workload(device)) {
             self.found.insert(route.key, route);
         }
+        taken_over
     }
 
     /// The kernel drops the routes and neighbours of an interface that goes down or away.
-    fn forget_device(&mut self, name: &IfName) {
+    pub(crate) fn forget_device(&mut self, name: &IfName) {
         self.routes.forget(|route| route.device.as_ref() == Some(name));
         self.found.retain(|_, route| route.device.as_ref() != Some(name));
         self.neighbours.forget(|entry| entry.key.device == *name);
+        self.fdb.forget(|entry| entry.key.device == *name);
+        self.device_addresses.forget(|address| address.device == *name);
     }
 
     fn mark_interface(&mut self, name: IfName) {
@@ -307,6 +366,7 @@ impl Desired {
         for interface in std::mem::take(&mut self.dirty_interfaces) {
             self.render_interface(&interface);
         }
+        self.render_overlays();
         if std::mem::take(&mut self.dirty_hosts) {
             self.render_hosts();
         }
@@ -316,6 +376,7 @@ impl Desired {
     pub fn mark_all_interfaces(&mut self) {
         self.dirty_interfaces.extend(self.by_interface.keys().cloned());
         self.dirty_hosts = true;
+        self.overlays.touch();
     }
 }
 

@@ -13,11 +13,13 @@ use calico_rules::nft::Table;
 use self::nft::FakeTable;
 use crate::kernel::{Kernel, KernelError, NftRefusal, RouteRefusal};
 use crate::leftovers::{LeftoverOp, Leftovers};
-use crate::tables::link::{Address, Link};
+use crate::tables::fdb::{FdbEntry, FdbKey, FdbOp};
+use crate::tables::link::{Address, AddressOp, Link};
 use crate::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
 use crate::tables::nft::{ActualNft, ActualRule, NftOp};
 use crate::tables::route::{Route, RouteKey, RouteOp};
 use crate::tables::sysctl::Sysctl;
+use crate::tables::tunnel::{Tunnel, TunnelKind, TunnelOp};
 
 /// A kernel in memory.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,10 @@ pub struct FakeKernel {
     addresses: Vec<Address>,
     routes: BTreeMap<RouteKey, Route>,
     neighbours: BTreeMap<NeighbourKey, Neighbour>,
+    tunnels: BTreeMap<IfName, Tunnel>,
+    fdb: BTreeMap<FdbKey, FdbEntry>,
+    /// Tunnel devices cannot be made.
+    pub tunnels_fail: bool,
     /// Parameters written, by name.
     pub sysctls: BTreeMap<String, String>,
     /// Parameters that cannot be written, by name.
@@ -105,6 +111,40 @@ impl FakeKernel {
     fn drop_device(&mut self, name: &IfName) {
         self.routes.retain(|_, route| route.device.as_ref() != Some(name));
         self.neighbours.retain(|key, _| key.device != *name);
+        self.fdb.retain(|key, _| key.device != *name);
+        if !self.links.contains_key(name) {
+            self.tunnels.remove(name);
+            self.addresses.retain(|address| address.device != *name);
+        }
+    }
+
+    /// All tunnel devices.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        self.tunnels.values()
+    }
+
+    /// Removes an entry of a forwarding table and one of the neighbours, as another program would.
+    pub fn forget_end(&mut self, fdb: &FdbKey, neighbour: &NeighbourKey) {
+        self.fdb.remove(fdb);
+        self.neighbours.remove(neighbour);
+    }
+
+    fn set_tunnel(&mut self, tunnel: &Tunnel) {
+        let name = &tunnel.name;
+        let highest = self.links.values().map(|link| link.index).max().unwrap_or(1);
+        let index = self.links.get(name).map_or(highest + 1, |link| link.index);
+        let link = Link {
+            index,
+            name: name.clone(),
+            kind: "vxlan".into(),
+            admin_up: tunnel.up,
+            oper_up: tunnel.up,
+            mac: tunnel.mac,
+            mtu: tunnel.mtu,
+            peer_index: None,
+        };
+        self.links.insert(name.clone(), link);
+        self.tunnels.insert(name.clone(), tunnel.clone());
     }
 
     fn require_link(&self, name: &IfName) -> Result<(), KernelError> {
@@ -158,6 +198,82 @@ impl Kernel for FakeKernel {
 
     fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError> {
         Ok(self.addresses.clone())
+    }
+
+    fn apply_addresses(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        let mut refused = Vec::new();
+        for (place, op) in ops.iter().enumerate() {
+            let address = op.address();
+            if !self.links.contains_key(&address.device) {
+                refused.push((place, KernelError(format!("no interface named {}", address.device))));
+                continue;
+            }
+            self.addresses.retain(|other| other != address);
+            if matches!(op, AddressOp::Add(_)) {
+                self.addresses.push(address.clone());
+            }
+            self.log.push(op.to_string());
+        }
+        Ok(refused)
+    }
+
+    fn read_tunnels(&mut self) -> Result<Vec<Tunnel>, KernelError> {
+        Ok(self.tunnels.values().cloned().collect())
+    }
+
+    fn apply_tunnel(&mut self, op: &TunnelOp) -> Result<(), KernelError> {
+        let refused = |why: &str| Err(KernelError(format!("{}: {why}", op.device())));
+        if self.tunnels_fail {
+            return refused("Operation not supported");
+        }
+        match op {
+            TunnelOp::Create(Tunnel { name, .. }) if self.links.contains_key(name) => {
+                return refused("File exists");
+            }
+            TunnelOp::Create(tunnel) => {
+                let TunnelKind::Vxlan(vxlan) = &tunnel.kind else {
+                    return refused("Operation not supported");
+                };
+                if vxlan.parent.as_ref().is_some_and(|parent| !self.links.contains_key(parent)) {
+                    return refused("No such device");
+                }
+                self.set_tunnel(tunnel);
+            }
+            TunnelOp::Change(tunnel) => match self.tunnels.get(&tunnel.name) {
+                None => return refused("No such device"),
+                Some(_) => self.set_tunnel(tunnel),
+            },
+            TunnelOp::Delete(name) => {
+                self.links.remove(name);
+                self.drop_device(name);
+            }
+        }
+        self.log.push(op.to_string());
+        Ok(())
+    }
+
+    fn read_fdb(&mut self) -> Result<Vec<FdbEntry>, KernelError> {
+        Ok(self.fdb.values().cloned().collect())
+    }
+
+    fn apply_fdb(&mut self, ops: &[FdbOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        let mut refused = Vec::new();
+        for (place, op) in ops.iter().enumerate() {
+            match op {
+                FdbOp::Replace(entry) if self.tunnels.contains_key(&entry.key.device) => {
+                    self.fdb.insert(entry.key.clone(), entry.clone());
+                }
+                FdbOp::Replace(entry) => {
+                    refused.push((place, KernelError(format!("no interface named {}", entry.key.device))));
+                    continue;
+                }
+                FdbOp::Delete(key) => {
+                    self.fdb.remove(key);
+                }
+            }
+            self.log.push(op.to_string());
+        }
+        Ok(refused)
     }
 
     fn read_routes(&mut self) -> Result<Vec<Route>, KernelError> {

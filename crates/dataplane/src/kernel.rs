@@ -9,11 +9,13 @@ use calico_rules::nft::Table;
 use thiserror::Error;
 
 use crate::leftovers::{LeftoverOp, Leftovers};
-use crate::tables::link::{Address, Link};
+use crate::tables::fdb::{FdbEntry, FdbOp};
+use crate::tables::link::{Address, AddressOp, Link};
 use crate::tables::neigh::{Neighbour, NeighbourOp};
 use crate::tables::nft::{ActualNft, ActualRule, NftOp};
 use crate::tables::route::{Route, RouteOp};
 use crate::tables::sysctl::Sysctl;
+use crate::tables::tunnel::{Tunnel, TunnelOp};
 
 /// Why something was not done, in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -66,6 +68,16 @@ pub trait Kernel {
     fn read_links(&mut self) -> Result<Vec<Link>, KernelError>;
     /// The addresses of all interfaces.
     fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError>;
+    /// Changes addresses, each for itself; returns those refused by their place in `ops`.
+    fn apply_addresses(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
+    /// The tunnel devices that have names of ours.
+    fn read_tunnels(&mut self) -> Result<Vec<Tunnel>, KernelError>;
+    /// Changes a tunnel device.
+    fn apply_tunnel(&mut self, op: &TunnelOp) -> Result<(), KernelError>;
+    /// The forwarding entries of our VXLAN devices.
+    fn read_fdb(&mut self) -> Result<Vec<FdbEntry>, KernelError>;
+    /// Changes forwarding entries, each for itself; returns those refused by their place in `ops`.
+    fn apply_fdb(&mut self, ops: &[FdbOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
     /// The main tables of both families.
     fn read_routes(&mut self) -> Result<Vec<Route>, KernelError>;
     /// Changes routes, each for itself; returns those refused by their place in `ops`.

@@ -3,8 +3,8 @@
 //! Open late, close early: rules come before routes lead anybody to them, and go after no route does.
 //!
 //! ```text
-//! nft open ─▶ sysctls ─▶ neighbours ─▶ conntrack of moved addresses ─▶ routes ─▶ conntrack of gone addresses ─▶
-//! neighbours gone ─▶ nft close
+//! nft open ─▶ tunnels, their addresses ─▶ sysctls ─▶ forwarding entries, neighbours ─▶ conntrack of moved addresses ─▶
+//! routes ─▶ conntrack of gone addresses ─▶ neighbours, forwarding entries, tunnels gone ─▶ nft close
 //! ```
 
 use std::collections::BTreeSet;
@@ -12,18 +12,27 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::desired::Desired;
+use crate::tables::fdb::FdbOp;
+use crate::tables::link::AddressOp;
 use crate::tables::neigh::NeighbourOp;
 use crate::tables::nft::NftPlan;
 use crate::tables::route::{RouteKey, RouteOp};
 use crate::tables::sysctl::Sysctl;
+use crate::tables::tunnel::{self, TunnelOp};
 
 /// Everything that one update does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Tables, chains, rules, sets: two transactions, or one where nothing has to wait.
     pub nft: NftPlan,
+    /// Tunnel devices that come or change.
+    pub tunnels: Vec<TunnelOp>,
+    /// Addresses of tunnel devices: first those that come, then those that go.
+    pub addresses: Vec<AddressOp>,
     /// Parameters of interfaces.
     pub sysctls: Vec<Sysctl>,
+    /// Forwarding entries that come.
+    pub fdb: Vec<FdbOp>,
     /// Neighbours that come.
     pub neighbours: Vec<NeighbourOp>,
     /// Addresses whose connections go before their route changes.
@@ -36,13 +45,35 @@ pub struct Plan {
     pub gone: BTreeSet<IpAddr>,
     /// Neighbours that go.
     pub gone_neighbours: Vec<NeighbourOp>,
+    /// Forwarding entries that go.
+    pub gone_fdb: Vec<FdbOp>,
+    /// Tunnel devices that go.
+    pub gone_tunnels: Vec<TunnelOp>,
 }
 
 impl Plan {
     /// Nothing to do. (Parameters do not count: they are written without being read.)
     pub fn is_empty(&self) -> bool {
-        let Plan { nft, sysctls: _, neighbours, moved, routes, foreign: _, gone, gone_neighbours } = self;
-        nft.is_empty()
+        let Plan {
+            nft,
+            tunnels,
+            addresses,
+            sysctls: _,
+            fdb,
+            neighbours,
+            moved,
+            routes,
+            foreign: _,
+            gone,
+            gone_neighbours,
+            gone_fdb,
+            gone_tunnels,
+        } = self;
+        let overlay = [tunnels, gone_tunnels].iter().all(|ops| ops.is_empty())
+            && [fdb, gone_fdb].iter().all(|ops| ops.is_empty())
+            && addresses.is_empty();
+        overlay
+            && nft.is_empty()
             && neighbours.is_empty()
             && moved.is_empty()
             && routes.is_empty()
@@ -59,18 +90,54 @@ impl Desired {
             sysctls: self.sysctls.values().flatten().cloned().collect(),
             ..Plan::default()
         };
+        self.plan_overlays(&mut plan);
         self.plan_routes(&mut plan);
-        let workload = |device| self.settings().routes.is_workload(device);
+        let ours = |device| self.settings().routes.is_workload(device) || tunnel::is_ours(device);
         for difference in self.neighbours.differences() {
             match (difference.wanted, difference.known) {
                 (Some(entry), _) => plan.neighbours.push(NeighbourOp::Replace(entry.clone())),
-                (None, Some(entry)) if entry.permanent && workload(&entry.key.device) => {
+                (None, Some(entry)) if entry.permanent && ours(&entry.key.device) => {
                     plan.gone_neighbours.push(NeighbourOp::Delete(difference.key.clone()));
                 }
                 (None, _) => {}
             }
         }
         plan
+    }
+
+    fn plan_overlays(&self, plan: &mut Plan) {
+        for difference in self.tunnels.differences() {
+            match (difference.wanted, difference.known) {
+                (Some(wanted), known) => plan.tunnels.extend(tunnel::plan(known, wanted)),
+                (None, Some(known)) => plan.gone_tunnels.push(TunnelOp::Delete(known.name.clone())),
+                (None, None) => {}
+            }
+        }
+        let mut deletes = Vec::new();
+        for difference in self.device_addresses.differences() {
+            match (difference.wanted, difference.known) {
+                (Some(wanted), known) => {
+                    // The same address with another prefix is another address to the kernel.
+                    plan.addresses.extend(known.cloned().map(AddressOp::Delete));
+                    plan.addresses.push(AddressOp::Add(wanted.clone()));
+                }
+                (None, known) => deletes.extend(known.cloned().map(AddressOp::Delete)),
+            }
+        }
+        plan.addresses.append(&mut deletes);
+        for difference in self.fdb.differences() {
+            match (difference.wanted, difference.known) {
+                (Some(entry), known) => {
+                    // Of several destinations only one would be replaced.
+                    if known.is_some_and(|known| known.host.is_none()) {
+                        plan.fdb.push(FdbOp::Delete(difference.key.clone()));
+                    }
+                    plan.fdb.push(FdbOp::Replace(entry.clone()));
+                }
+                (None, Some(_)) => plan.gone_fdb.push(FdbOp::Delete(difference.key.clone())),
+                (None, None) => {}
+            }
+        }
     }
 
     fn plan_routes(&self, plan: &mut Plan) {
@@ -121,15 +188,34 @@ impl Desired {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { nft, sysctls, neighbours, moved, routes, foreign, gone, gone_neighbours } = self;
+        let Plan {
+            nft,
+            tunnels,
+            addresses,
+            sysctls,
+            fdb,
+            neighbours,
+            moved,
+            routes,
+            foreign,
+            gone,
+            gone_neighbours,
+            gone_fdb,
+            gone_tunnels,
+        } = self;
         nft.open.iter().try_for_each(|op| writeln!(f, "{op}"))?;
+        tunnels.iter().try_for_each(|op| writeln!(f, "{op}"))?;
+        addresses.iter().try_for_each(|op| writeln!(f, "{op}"))?;
         sysctls.iter().try_for_each(|s| writeln!(f, "{s}"))?;
+        fdb.iter().try_for_each(|op| writeln!(f, "{op}"))?;
         neighbours.iter().try_for_each(|op| writeln!(f, "{op}"))?;
         moved.iter().try_for_each(|a| writeln!(f, "conntrack delete {a}"))?;
         routes.iter().try_for_each(|op| writeln!(f, "{op}"))?;
         foreign.iter().try_for_each(|k| writeln!(f, "# route {} is somebody else's", k.destination))?;
         gone.iter().try_for_each(|a| writeln!(f, "conntrack delete {a}"))?;
         gone_neighbours.iter().try_for_each(|op| writeln!(f, "{op}"))?;
+        gone_fdb.iter().try_for_each(|op| writeln!(f, "{op}"))?;
+        gone_tunnels.iter().try_for_each(|op| writeln!(f, "{op}"))?;
         nft.close.iter().try_for_each(|op| writeln!(f, "{op}"))
     }
 }

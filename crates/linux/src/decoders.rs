@@ -8,9 +8,11 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use calico_dataplane::tables::fdb::FdbEntry;
 use calico_dataplane::tables::link::Link;
 use calico_dataplane::tables::neigh::Neighbour;
 use calico_dataplane::tables::route::Route;
+use calico_dataplane::tables::tunnel::{Tunnel, Vxlan};
 use calico_net::IfName;
 use rustc_hash::FxHashMap;
 
@@ -42,6 +44,16 @@ pub fn decode_neighbour(payload: &[u8], name: impl Fn(u32) -> Option<IfName>) ->
     rtnl::neigh::decode_neighbour(payload, name)
 }
 
+/// A forwarding entry, given the names of interfaces.
+pub fn decode_fdb(payload: &[u8], name: impl Fn(u32) -> Option<IfName>) -> Option<FdbEntry> {
+    rtnl::fdb::decode_fdb(payload, name)
+}
+
+/// What a link's message says of VXLAN, given the names of interfaces.
+pub fn decode_vxlan(payload: &[u8], name: impl Fn(u32) -> Option<IfName>) -> Option<Vxlan> {
+    rtnl::tunnel::decode_vxlan(payload, name)
+}
+
 /// A policy rule.
 pub fn decode_ip_rule(payload: &[u8]) -> Option<IpRule> {
     rtnl::iprule::decode_rule(payload)
@@ -71,6 +83,16 @@ pub fn encode_route(route: &Route, index: u32) -> Vec<u8> {
 /// What [`decode_neighbour`] reads, as a permanent entry.
 pub fn encode_neighbour(neighbour: &Neighbour, index: u32) -> Vec<u8> {
     written(|w| rtnl::neigh::encode_neighbour(w, neighbour, index))
+}
+
+/// What [`decode_fdb`] reads, as a permanent entry.
+pub fn encode_fdb(entry: &FdbEntry, index: u32) -> Vec<u8> {
+    written(|w| rtnl::fdb::encode_fdb(w, entry, index))
+}
+
+/// What [`decode_vxlan`] reads.
+pub fn encode_vxlan(tunnel: &Tunnel, parent: Option<u32>) -> Vec<u8> {
+    written(|w| rtnl::tunnel::encode_vxlan_link(w, tunnel, parent))
 }
 
 /// What [`decode_ip_rule`] reads.

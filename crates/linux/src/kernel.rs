@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use calico_dataplane::kernel::RouteRefusal;
 use calico_dataplane::leftovers::{LeftoverOp, Leftovers};
-use calico_dataplane::tables::link::{Address, Link};
+use calico_dataplane::tables::fdb::{FdbEntry, FdbOp};
+use calico_dataplane::tables::link::{Address, AddressOp, Link};
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::nft::{ActualNft, ActualRule, NftOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteOp};
 use calico_dataplane::tables::sysctl;
+use calico_dataplane::tables::tunnel::{Tunnel, TunnelOp};
 use calico_dataplane::{Kernel, KernelError, NftRefusal};
 use calico_net::Family;
 use calico_rules::nft::Table;
@@ -100,6 +102,26 @@ impl Kernel for RealKernel {
 
     fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError> {
         self.rtnl.read_addresses().map_err(words)
+    }
+
+    fn apply_addresses(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        self.rtnl.apply_each_address(ops).map(each).map_err(words)
+    }
+
+    fn read_tunnels(&mut self) -> Result<Vec<Tunnel>, KernelError> {
+        self.rtnl.read_tunnels().map_err(words)
+    }
+
+    fn apply_tunnel(&mut self, op: &TunnelOp) -> Result<(), KernelError> {
+        self.rtnl.apply_tunnel(op).map_err(words)
+    }
+
+    fn read_fdb(&mut self) -> Result<Vec<FdbEntry>, KernelError> {
+        self.rtnl.read_fdb().map_err(words)
+    }
+
+    fn apply_fdb(&mut self, ops: &[FdbOp]) -> Result<Vec<(usize, KernelError)>, KernelError> {
+        self.rtnl.apply_fdb(ops).map(each).map_err(words)
     }
 
     fn read_routes(&mut self) -> Result<Vec<Route>, KernelError> {

@@ -12,6 +12,7 @@ pub mod attr;
 pub mod conntrack;
 #[doc(hidden)]
 pub mod decoders;
+pub mod ethtool;
 mod kernel;
 mod leftovers;
 pub mod lock;

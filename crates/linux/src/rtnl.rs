@@ -4,10 +4,12 @@
 //! asks again when it meets an unknown one.
 
 pub mod addr;
+pub mod fdb;
 pub mod iprule;
 pub mod link;
 pub mod neigh;
 pub mod route;
+pub mod tunnel;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

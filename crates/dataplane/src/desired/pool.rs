@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use super::Desired;
 use super::ipset::Unions;
 use crate::tables::nft::Ruleset;
-use crate::tables::route::{PROTOCOL_BOOT, Route};
+use crate::tables::route::Route;
 
 /// The prefixes of pools, for outgoing NAT.
 #[derive(Debug, Default)]
@@ -53,6 +53,7 @@ impl Desired {
             Some(pool) => self.pools.insert(cidr, pool),
             None => self.pools.remove(&cidr),
         };
+        self.overlays.change_pool(cidr.family(), old.as_ref(), new.as_ref());
         for (pool, add) in [(old, false), (new, true)] {
             let Some(Pool { nat_outgoing, ipip: _, vxlan: _, load_balancer_only }) = pool else { continue };
             if load_balancer_only {
@@ -74,23 +75,12 @@ impl Desired {
         };
         for (node, add) in [(old, false), (new, true)] {
             let Some(node) = node else { continue };
-            let NodeInfo {
-                v4,
-                v6,
-                ipip_addr: _,
-                vxlan_v4_addr,
-                vxlan_v4_mac: _,
-                vxlan_v6_addr,
-                vxlan_v6_mac: _,
-            } = node;
-            for ((address, _), vxlan) in [(v4, vxlan_v4_addr), (v6, vxlan_v6_addr)]
-                .into_iter()
-                .filter_map(|(address, vxlan)| Some((address?, vxlan)))
-            {
+            // A node sends through the overlay as soon as it knows its own tunnel address, and others may learn of that
+            // a moment later: so it is known nodes whose encapsulated packets are accepted, and not known tunnels.
+            let NodeInfo { v4, v6, .. } = node;
+            for (address, _) in [v4, v6].into_iter().flatten() {
                 self.hosts.change(&mut self.ruleset, address, add);
-                if vxlan.is_some() {
-                    self.vxlan_hosts.change(&mut self.ruleset, address, add);
-                }
+                self.vxlan_hosts.change(&mut self.ruleset, address, add);
             }
         }
     }
@@ -98,11 +88,7 @@ impl Desired {
     /// A block of one address has no unused ones to discard packets for.
     pub(super) fn change_block(&mut self, block: Cidr, present: bool) {
         if !block.is_host() {
-            let mut route = Route::blackhole(block);
-            // Calico's own number only while the operator has not chosen one (spec 3 §6.6).
-            if self.settings.device_route_protocol != PROTOCOL_BOOT {
-                route.protocol = self.settings.device_route_protocol;
-            }
+            let route = Route { protocol: self.settings.cluster_route_protocol(), ..Route::blackhole(block) };
             self.routes.want(route.key, present.then_some(route));
         }
     }

@@ -1,9 +1,12 @@
 //! Network interfaces and their addresses as the kernel reports them.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use calico_net::{IfName, Mac};
+use calico_net::{Family, IfName, Mac};
 use smol_str::SmolStr;
+
+use crate::tables::route::SCOPE_GLOBAL;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,23 @@ pub struct Address {
     pub scope: u8,
 }
 
+impl Address {
+    /// An address with nothing else on its subnet, valid everywhere, as tunnel devices have them.
+    pub fn alone(device: IfName, address: IpAddr) -> Address {
+        Address { device, address, prefix_len: Family::of(address).bits(), scope: SCOPE_GLOBAL }
+    }
+
+    /// What tells addresses apart.
+    pub fn key(&self) -> (IfName, IpAddr) {
+        (self.device.clone(), self.address)
+    }
+
+    /// Made by the kernel itself, one for each interface that has IPv6.
+    pub fn is_link_local_v6(&self) -> bool {
+        matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+}
+
 /// One change to interfaces' addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressOp {
@@ -46,4 +66,24 @@ pub enum AddressOp {
     Add(Address),
     /// Remove it.
     Delete(Address),
+}
+
+impl AddressOp {
+    /// The address that is to come or to go.
+    pub fn address(&self) -> &Address {
+        match self {
+            AddressOp::Add(address) | AddressOp::Delete(address) => address,
+        }
+    }
+}
+
+impl fmt::Display for AddressOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Address { device, address, prefix_len, scope: _ } = self.address();
+        let verb = match self {
+            AddressOp::Add(_) => "add",
+            AddressOp::Delete(_) => "delete",
+        };
+        write!(f, "address {verb} {address}/{prefix_len} dev {device}")
+    }
 }

@@ -1,4 +1,5 @@
-//! Neighbours: permanent ARP and NDP entries of local workloads, so that the first packet needs no question.
+//! Neighbours: permanent ARP and NDP entries of local workloads and of other nodes' tunnel ends, so that the first packet
+//! needs no question.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -39,6 +40,16 @@ pub enum NeighbourOp {
     Replace(Neighbour),
     /// Remove an entry.
     Delete(NeighbourKey),
+}
+
+impl NeighbourOp {
+    /// The entry that is to come or to go.
+    pub fn key(&self) -> &NeighbourKey {
+        match self {
+            NeighbourOp::Replace(entry) => &entry.key,
+            NeighbourOp::Delete(key) => key,
+        }
+    }
 }
 
 impl fmt::Display for NeighbourOp {

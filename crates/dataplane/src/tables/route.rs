@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use calico_net::{Cidr, Family, IfName};
 
+use crate::tables::tunnel;
+
 /// `RT_TABLE_MAIN`.
 pub const MAIN_TABLE: u32 = 254;
 /// `RTPROT_BOOT`: Calico's default for the routes of local workloads (`DeviceRouteProtocol`, spec 3 §6.6).
@@ -13,6 +15,9 @@ pub const PROTOCOL_BOOT: u8 = 3;
 pub const PROTOCOL_CALICO: u8 = 80;
 /// The metric of local workloads' routes in both families (spec 3 §6.6; also IPv6's own default).
 pub const WORKLOAD_PRIORITY: u32 = 1024;
+/// The metric of routes between nodes. One more than the ordinary: a route of the BGP speaker's to the same place wins
+/// while both are there, so that a pool can change hands without a moment in which nobody routes it.
+pub const CLUSTER_PRIORITY: u32 = WORKLOAD_PRIORITY + 1;
 /// `RT_SCOPE_UNIVERSE`.
 pub const SCOPE_GLOBAL: u8 = 0;
 /// `RT_SCOPE_LINK`.
@@ -86,6 +91,27 @@ impl Route {
         }
     }
 
+    /// The key of the route to another node's addresses.
+    pub fn cluster_key(destination: Cidr) -> RouteKey {
+        RouteKey { table: MAIN_TABLE, destination, priority: CLUSTER_PRIORITY }
+    }
+
+    /// The route to another node's addresses, by an address on `device`'s link; `onlink` where the kernel cannot know
+    /// that it is. What leads to that very address needs no next hop.
+    pub fn cluster(destination: Cidr, device: IfName, via: IpAddr, onlink: bool, protocol: u8) -> Route {
+        let to_itself = destination == Cidr::host(via);
+        Route {
+            key: Route::cluster_key(destination),
+            kind: RouteKind::Unicast,
+            protocol,
+            scope: if to_itself && via.is_ipv4() { SCOPE_LINK } else { SCOPE_GLOBAL },
+            device: Some(device),
+            gateway: (!to_itself).then_some(via),
+            onlink: onlink && !to_itself,
+            source: None,
+        }
+    }
+
     /// The blackhole of a local IPAM block: traffic to unused addresses must not leave by the default route.
     pub fn blackhole(block: Cidr) -> Route {
         Route {
@@ -144,8 +170,8 @@ impl Default for RouteOwnership {
 
 /// `RTPROT_KERNEL`: the kernel's own routes follow addresses and devices and are nobody's to remove.
 const PROTOCOL_KERNEL: u8 = 2;
-/// Calico's devices other than veths whose routes are ours.
-const TUNNELS: [&str; 3] = ["vxlan.calico", "vxlan-v6.calico", "bpfin.cali"];
+/// The eBPF dataplane's device, whose routes are ours as those of tunnel devices are.
+const BPF_DEVICE: &str = "bpfin.cali";
 
 impl RouteOwnership {
     /// Whether an interface belongs to a workload.
@@ -166,7 +192,7 @@ impl RouteOwnership {
             (Some(device), _) if self.is_workload(device) => {
                 calico || self.remove_external || route.protocol == PROTOCOL_BOOT
             }
-            (Some(device), _) => calico || TUNNELS.contains(&device.as_str()),
+            (Some(device), _) => calico || tunnel::is_ours(device) || device.as_str() == BPF_DEVICE,
         }
     }
 }

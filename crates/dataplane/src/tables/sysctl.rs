@@ -43,6 +43,12 @@ pub fn workload(device: &IfName, ipv6: bool) -> Vec<Sysctl> {
     list
 }
 
+/// The parameter of a tunnel device: its source check is loose, since while a pool changes hands packets may come through
+/// the tunnel and their answers go without it. Whose packets come through it at all is decided by address.
+pub fn tunnel(device: &IfName) -> Sysctl {
+    Sysctl { name: format!("net/ipv4/conf/{device}/rp_filter"), value: "2".into(), required: false }
+}
+
 /// The kernel's own source check of a workload interface: the host's default, but none where the workload may use
 /// other sources.
 pub fn rp_filter(device: &IfName, host_default: &str, other_sources: bool) -> Sysctl {

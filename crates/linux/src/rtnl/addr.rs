@@ -41,26 +41,36 @@ impl Rtnl {
 
     /// Adds and removes addresses. Adding what is there and removing what is not there both succeed.
     pub fn apply_addresses(&mut self, ops: &[AddressOp]) -> Result<(), RtnlError> {
+        match self.apply_each_address(ops)?.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, each for itself. Returns those refused, by their place in `ops`.
+    pub fn apply_each_address(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
+        let mut refused = Vec::new();
         let mut items = Vec::with_capacity(ops.len());
-        for op in ops {
-            let (AddressOp::Add(address) | AddressOp::Delete(address)) = op;
-            items.push((self.index(&address.device)?, op));
+        for (place, op) in ops.iter().enumerate() {
+            match self.index(&op.address().device) {
+                Ok(index) => items.push((place, index)),
+                Err(RtnlError::NoDevice(_)) if matches!(op, AddressOp::Delete(_)) => {}
+                Err(error @ RtnlError::NoDevice(_)) => refused.push((place, error)),
+                Err(error) => return Err(error),
+            }
         }
-        let refused = self
-            .apply(&items, |w, seq, flags, (index, op)| encode_op(w, seq, flags, *index, op))
+        let refusals = self
+            .apply(&items, |w, seq, flags, (place, index)| encode_op(w, seq, flags, *index, &ops[*place]))
             .map_err(failed("change addresses"))?;
-        for (i, refusal) in refused {
-            let what = match &ops[i] {
-                AddressOp::Add(_) if refusal.errno == Errno::EEXIST => continue,
-                AddressOp::Delete(_) if refusal.errno == Errno::EADDRNOTAVAIL => continue,
-                AddressOp::Add(a) => format!("add address {}/{} dev {}", a.address, a.prefix_len, a.device),
-                AddressOp::Delete(a) => {
-                    format!("delete address {}/{} dev {}", a.address, a.prefix_len, a.device)
-                }
-            };
-            return Err(failed(what)(refusal.into()));
+        for (item, refusal) in refusals {
+            let (place, _) = items[item];
+            match (&ops[place], refusal.errno) {
+                (AddressOp::Add(_), Errno::EEXIST) | (AddressOp::Delete(_), Errno::EADDRNOTAVAIL) => {}
+                (op, _) => refused.push((place, failed(op.to_string())(refusal.into()))),
+            }
         }
-        Ok(())
+        refused.sort_by_key(|(place, _)| *place);
+        Ok(refused)
     }
 }
 

@@ -10,24 +10,31 @@ use super::{Rtnl, RtnlError, address_family, failed, family_of, read_address, wr
 use crate::attr::{Attrs, Writer, read_u16, read_u32};
 use crate::netlink::{CREATE, REPLACE};
 
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const RTM_GETNEIGH: u16 = 30;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NUD_PERMANENT: u16 = 0x80;
+pub(super) const RTM_NEWNEIGH: u16 = 28;
+pub(super) const RTM_DELNEIGH: u16 = 29;
+pub(super) const RTM_GETNEIGH: u16 = 30;
+pub(super) const NDA_DST: u16 = 1;
+pub(super) const NDA_LLADDR: u16 = 2;
+pub(super) const NUD_PERMANENT: u16 = 0x80;
 /// `NUD_NOARP`: the kernel's own entries for multicast and broadcast.
 const NUD_NOARP: u16 = 0x40;
+/// `NTF_SELF`: the device's own table, not that of the bridge it is in.
+pub(super) const NTF_SELF: u8 = 2;
 /// `NTF_PROXY`: an address answered for, not a neighbour.
 const NTF_PROXY: u8 = 8;
 
 /// `struct ndmsg`.
-fn ndmsg(address: IpAddr, index: u32, state: u16) -> [u8; 12] {
+pub(super) fn ndmsg_of(family: u8, index: u32, state: u16, flags: u8) -> [u8; 12] {
     let mut header = [0; 12];
-    header[0] = address_family(Family::of(address));
+    header[0] = family;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header[10] = flags;
     header
+}
+
+fn ndmsg(address: IpAddr, index: u32, state: u16) -> [u8; 12] {
+    ndmsg_of(address_family(Family::of(address)), index, state, 0)
 }
 
 impl Rtnl {
