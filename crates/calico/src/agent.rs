@@ -140,7 +140,9 @@ async fn run(log: Log) -> Result<Exit> {
     roles.spawn("the CNI server", serve_cni(cni, cni_reporter, shutdown.clone()));
     tokio::spawn(announce(health.clone(), kubernetes, node.clone(), shutdown.clone()));
     let has_bgp = started.settings.backend == Backend::Bird;
-    let args = NodeArgs::from_vars(store.clone(), started, health, node_metrics, &variable)?;
+    let vxlan_ready = watch::Sender::default();
+    let ready = vxlan_ready.subscribe();
+    let args = NodeArgs::from_vars(store.clone(), started, ready, health, node_metrics, &variable)?;
     let bgp_shutdown = shutdown.clone();
     roles.spawn("BGP", async move {
         calico_node::run(args, bgp_shutdown.clone()).await;
@@ -150,7 +152,7 @@ async fn run(log: Log) -> Result<Exit> {
         }
         Ok(())
     });
-    let options = Options { node, local, sysctl: Sysctl::default(), in_force };
+    let options = Options { node, local, sysctl: Sysctl::default(), in_force, vxlan_ready };
     let agent = Agent::new(options, store, live, condition, felix_metrics);
     // A task of its own, since it blocks its thread while it talks to the kernel.
     roles.spawn_leading("policy and routes", async move { Ok(agent.run(shutdown).await?) });

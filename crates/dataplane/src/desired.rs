@@ -198,6 +198,11 @@ impl Desired {
         self.routes.wanted()
     }
 
+    /// The host's interfaces, as they were last heard of.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
     /// Takes one change of the node's state.
     pub fn update(&mut self, change: Change) {
         match change {

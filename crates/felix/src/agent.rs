@@ -43,6 +43,9 @@ const FOREIGN_RESYNC: Duration = Duration::from_secs(5);
 /// Wait after an update that did not complete; doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How long what a pool that is no longer encapsulated leaves behind is kept: until every node has heard of the change,
+/// and its BGP speaker has the routes. Nodes' tunnel addresses and the speaker's own routes are kept as long.
+const HANDOVER: Duration = Duration::from_secs(10);
 /// How often the kernel is read at the start before its refusal counts. Later there is no such limit: what is in force
 /// is better than no agent.
 const FIRST_READS: u32 = 6;
@@ -57,6 +60,8 @@ pub struct Options {
     pub sysctl: Sysctl,
     /// The options in force: those that the process was composed with, and from then on those that the datastore has.
     pub in_force: watch::Sender<Resolution>,
+    /// The families in which this node can receive what others send through VXLAN.
+    pub vxlan_ready: watch::Sender<BTreeSet<Family>>,
 }
 
 /// Why the loop ended.
@@ -160,6 +165,11 @@ struct Acting {
     /// The kernel could not be read: why, and how long it is left alone.
     unreadable: Option<(String, Duration)>,
     retry: Option<(Instant, Duration)>,
+    /// When what is kept for a while goes.
+    handover_ends: Option<Instant>,
+    /// What the file of workloads' MTU says.
+    told_mtu: Option<u32>,
+    links_changed: bool,
     reported: BTreeMap<String, String>,
     dirty: bool,
     first: bool,
@@ -179,7 +189,7 @@ impl Agent {
 
     /// Runs until told to stop, or until a changed option needs a new process.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Exit, RunError> {
-        let Options { node, local, sysctl, in_force: _ } = &self.options;
+        let Options { node, local, sysctl, .. } = &self.options;
         let mut observed = Observed {
             settings: Settings::new(node, local.clone()),
             calc: Calc::new(node),
@@ -288,10 +298,6 @@ impl Agent {
         }
         let mut desired = Desired::new(settings);
         let links = self.read_first(&mut desired, &mut kernel).await?;
-        let mtu = mtu::resolve_mtu(&links, &config.mtu_iface_pattern);
-        if let Err(error) = mtu::write_mtu(Path::new(mtu::MTU_FILE), mtu) {
-            tracing::warn!(%error, path = mtu::MTU_FILE, "cannot write the MTU file");
-        }
         monitor.observe_links(&links);
         let files = StatusFiles::open(&config.endpoint_status_path_prefix).map_err(RunError::StatusFiles)?;
         if !config.reporting_interval.is_zero() {
@@ -323,6 +329,9 @@ impl Agent {
             slow_resync_at: Instant::now() + slow_resync(&resolution),
             resolution,
             retry: None,
+            handover_ends: None,
+            told_mtu: None,
+            links_changed: true,
             reported: BTreeMap::new(),
             dirty: true,
             first: true,
@@ -387,6 +396,10 @@ impl Agent {
                 if acting.resync_at.is_some_and(|at| at <= now) || acting.slow_resync_at <= now {
                     read_again(&mut acting);
                 }
+                if acting.handover_ends.is_some_and(|at| at <= now) {
+                    acting.desired.end_handover();
+                    acting.dirty = true;
+                }
                 if acting.dirty || retry_due {
                     self.act(&mut observed, &mut acting);
                 }
@@ -410,11 +423,8 @@ impl Agent {
                     (true, false) => String::new(),
                 };
             });
-            let deadline = [acting.resync_at, acting.retry.map(|(at, _)| at), Some(acting.slow_resync_at)]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(acting.slow_resync_at);
+            let sooner = [acting.resync_at, acting.retry.map(|(at, _)| at), acting.handover_ends];
+            let deadline = sooner.into_iter().flatten().fold(acting.slow_resync_at, Instant::min);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Exit::Shutdown),
@@ -449,8 +459,14 @@ impl Agent {
     fn hear(&self, acting: &mut Acting, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::LinkChanged(link) => acting.desired.link_changed(link),
-                Event::LinkRemoved { index: _, name } => acting.desired.link_removed(&name),
+                Event::LinkChanged(link) => {
+                    acting.links_changed = true;
+                    acting.desired.link_changed(link);
+                }
+                Event::LinkRemoved { index: _, name } => {
+                    acting.links_changed = true;
+                    acting.desired.link_removed(&name);
+                }
                 Event::AddressChanged { device, address, present } => {
                     acting.desired.address_changed(&device, address, present);
                 }
@@ -466,7 +482,7 @@ impl Agent {
                     // makes an endpoint's routes just before the datastore tells of it: one that nobody wants yet
                     // is left to the next resync.
                     if !acting.desired.routes().contains_key(&route.key) {
-                        acting.desired.route_found(route);
+                        acting.dirty |= acting.desired.route_found(route);
                         continue;
                     }
                     acting.desired.route_changed(route, true);
@@ -495,6 +511,11 @@ impl Agent {
         for change in changes {
             acting.desired.update(change);
         }
+        if std::mem::take(&mut acting.links_changed) {
+            let pattern = &acting.resolution.config.mtu_iface_pattern;
+            let mtu = mtu::resolve_mtu(acting.desired.links(), pattern);
+            acting.desired.set_host_mtu(mtu);
+        }
         let began = Instant::now();
         let report = block_in_place(|| apply(&mut acting.desired, &mut acting.kernel));
         self.metrics.note_apply(began.elapsed(), &report);
@@ -506,6 +527,7 @@ impl Agent {
             reporter.update(&report.workloads, &gone);
         }
         self.note_counts(acting);
+        self.note_overlays(acting);
         // What one bad object costs is its own: the rest is in force, so the node is ready.
         acting.first &= !report.enforced;
         if report.complete {
@@ -515,6 +537,26 @@ impl Agent {
             let wait = acting.retry.map_or(FIRST_RETRY, |(_, wait)| (wait * 2).min(LAST_RETRY));
             acting.retry = Some((Instant::now() + wait, wait));
         }
+    }
+
+    /// Tells of what depends on overlays: the MTU left for workloads, and whether others may send through tunnels.
+    fn note_overlays(&self, acting: &mut Acting) {
+        let mtu = acting.desired.workload_mtu();
+        if acting.told_mtu != Some(mtu) {
+            match mtu::write_mtu(Path::new(mtu::MTU_FILE), mtu) {
+                Ok(()) => acting.told_mtu = Some(mtu),
+                Err(error) => tracing::warn!(%error, path = mtu::MTU_FILE, "cannot write the MTU file"),
+            }
+        }
+        let ready = Family::ALL.into_iter().filter(|family| acting.desired.is_vxlan_ready(*family));
+        let ready: BTreeSet<Family> = ready.collect();
+        self.options.vxlan_ready.send_if_modified(|known| std::mem::replace(known, ready.clone()) != ready);
+        let handing_over = acting.desired.is_handing_over();
+        acting.handover_ends = match acting.handover_ends {
+            _ if !handing_over => None,
+            None => Some(Instant::now() + HANDOVER),
+            known => known,
+        };
     }
 
     /// Logs each problem of the datastore once, when it appears.
@@ -540,9 +582,9 @@ impl Agent {
             tracing::info!(%object, "in force now");
         }
         acting.reported = now;
-        if report.nft_ops > 0 || report.routes > 0 {
-            let Report { nft_ops, transactions, routes, .. } = report;
-            tracing::info!(nft_ops, transactions, routes, ?took, "updated the kernel");
+        if report.nft_ops > 0 || report.routes > 0 || report.tunnels > 0 {
+            let Report { nft_ops, transactions, routes, tunnels, .. } = report;
+            tracing::info!(nft_ops, transactions, routes, tunnels, ?took, "updated the kernel");
         }
     }
 
@@ -580,6 +622,7 @@ impl Agent {
         self.metrics.nft_rules.set(number(counts.rules));
         self.metrics.nft_sets.set(number(counts.sets));
         self.metrics.routes.set(number(acting.desired.routes().len()));
+        self.metrics.vteps.set(number(acting.desired.vteps()));
     }
 }
 
@@ -603,6 +646,7 @@ fn read_again(acting: &mut Acting) {
             // Events that were lost may have been of interfaces.
             acting.monitor.get_mut().observe_links(&links);
             acting.unreadable = None;
+            acting.links_changed = true;
             acting.dirty = true;
         }
         Err(error) => note_unreadable(acting, &error),

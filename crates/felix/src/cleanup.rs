@@ -40,7 +40,7 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
 }
 
-/// Removes tables, routes, neighbours and status files of ours. `local` are the options of file and environment: they
+/// Removes tables, tunnel devices, routes, neighbours and status files of ours. `local` are the options of file and environment: they
 /// say which interfaces and routes are ours.
 pub fn cleanup(local: Vec<Setting>, sysctl: Sysctl) -> Result<Outcome, CleanupError> {
     let config = resolve(local).config;
@@ -88,6 +88,7 @@ fn survey(settings: &Settings, kernel: &mut dyn Kernel) -> Result<Survey, Kernel
     let neighbours = kernel.read_neighbours()?.into_iter();
     let neighbours = neighbours.filter(|n| n.permanent && ownership.is_workload(&n.key.device));
     names.extend(neighbours.map(|n| format!("neighbour {} dev {}", n.key.address, n.key.device)));
+    names.extend(kernel.read_tunnels()?.into_iter().map(|tunnel| format!("device {}", tunnel.name)));
     names.extend(
         leftovers::plan(&kernel.read_leftovers()?).iter().map(|op| format!("another Calico's: {op}")),
     );

@@ -43,6 +43,10 @@ pub struct Metrics {
     pub nft_sets: Gauge,
     /// Routes of ours.
     pub routes: Gauge,
+    /// Tunnel devices made, changed or removed.
+    pub tunnel_changes: Counter,
+    /// Other nodes' ends of VXLAN tunnels.
+    pub vteps: Gauge,
     /// Objects that are denied or otherwise wrong, now.
     pub problems: Gauge,
 }
@@ -68,6 +72,8 @@ impl Metrics {
             nft_rules: Gauge::default(),
             nft_sets: Gauge::default(),
             routes: Gauge::default(),
+            tunnel_changes: Counter::default(),
+            vteps: Gauge::default(),
             problems: Gauge::default(),
         };
         let m = metrics.clone();
@@ -116,6 +122,12 @@ impl Metrics {
         registry.register("felix_nft_sets", "Sets in our tables", m.nft_sets);
         registry.register("felix_route_table_num_routes", "Routes of ours in the main table", m.routes);
         registry.register(
+            "felix_tunnel_device_changes",
+            "Tunnel devices made, changed or removed",
+            m.tunnel_changes,
+        );
+        registry.register("felix_vxlan_tunnel_endpoints", "Other nodes' ends of VXLAN tunnels", m.vteps);
+        registry.register(
             "felix_problems",
             "Objects that are denied or wrong; the log names them",
             m.problems,
@@ -135,6 +147,7 @@ impl Metrics {
         self.nft_calls.inc_by(report.transactions as u64);
         self.nft_operations.inc_by(report.nft_ops as u64);
         self.route_changes.inc_by(report.routes as u64);
+        self.tunnel_changes.inc_by(report.tunnels as u64);
         self.problems.set(i64::try_from(report.problems.len()).unwrap_or(i64::MAX));
         if !report.complete {
             self.failures.inc();

@@ -1,9 +1,11 @@
-//! The MTU of workload interfaces: the smallest of the host's own, left in a file for the CNI plugin (spec 3 §6.6).
+//! MTUs: the smallest of the host's own interfaces, and what of it is left for workloads, in a file for the CNI plugin
+//! (spec 3 §6.6).
 
 use std::io;
 use std::path::Path;
 
 use calico_dataplane::tables::link::Link;
+use calico_dataplane::tables::tunnel;
 use regex_lite::Regex;
 
 /// Where the CNI plugin looks.
@@ -14,9 +16,11 @@ const FALLBACK: u32 = 1460;
 
 /// The smallest MTU of the interfaces that are up and match `MTUIfacePattern`. A pattern that does not compile matches
 /// nothing: the options' table has refused it already.
-pub fn resolve_mtu(links: &[Link], pattern: &str) -> u32 {
+pub fn resolve_mtu<'a>(links: impl IntoIterator<Item = &'a Link>, pattern: &str) -> u32 {
     let Ok(pattern) = Regex::new(pattern) else { return FALLBACK };
-    let candidates = links.iter().filter(|l| l.oper_up && pattern.is_match(l.name.as_str()));
+    // A tunnel's MTU follows from the host's: it must not decide it.
+    let own = links.into_iter().filter(|link| !tunnel::is_ours(&link.name));
+    let candidates = own.filter(|l| l.oper_up && pattern.is_match(l.name.as_str()));
     candidates.map(|l| l.mtu).min().unwrap_or(FALLBACK)
 }
 

@@ -7,6 +7,7 @@ use calico_api::felix_config::resource::settings as felix_settings;
 use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
 use calico_api::meta::Labels;
 use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, Selection, decode};
+use calico_dataplane::desired::VxlanSettings;
 use calico_dataplane::tables::route::{PROTOCOL_BOOT, RouteOwnership};
 use calico_rules::config::{AllowAction, Config, DenyAction, EndpointToHost, Failsafe};
 use calico_rules::{MarkBits, mark::MarkError};
@@ -137,7 +138,6 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
 /// Options that ask for what this agent does not do yet, for the operator to know.
 pub fn not_built(config: &FelixConfig) -> Vec<&'static str> {
     let asked = [
-        ("VXLANEnabled", config.vxlan_enabled == Some(true)),
         ("IpInIpEnabled", config.ipip_enabled == Some(true)),
         ("ServiceLoopPrevention", config.service_loop_prevention != "Disabled"),
     ];
@@ -155,6 +155,16 @@ pub fn dataplane_settings(
         device_protocol: u8::try_from(config.device_route_protocol).unwrap_or(PROTOCOL_BOOT),
         remove_external: config.remove_external_routes,
     };
+    // Off unless the operator vouches for the kernel's: packets with wrong checksums arrive nowhere, and say nothing.
+    let broken = config.feature_detect_override.get("ChecksumOffloadBroken").map(SmolStr::as_str);
+    let vxlan = VxlanSettings {
+        enabled: config.vxlan_enabled,
+        vni: config.vxlan_vni,
+        port: config.vxlan_port,
+        mtu_v4: config.vxlan_mtu,
+        mtu_v6: config.vxlan_mtu_v6,
+        checksum_offload: broken == Some("false"),
+    };
     Ok(calico_dataplane::Settings {
         rules,
         device_route_protocol: routes.device_protocol,
@@ -162,6 +172,8 @@ pub fn dataplane_settings(
         device_route_source_v4: config.device_route_source_address,
         device_route_source_v6: config.device_route_source_address_ipv6,
         rp_filter,
+        ipv6: config.ipv6_support,
+        vxlan,
     })
 }
 
@@ -220,7 +232,9 @@ mod tests {
         let stored = [
             ("NftablesFilterDenyAction", "REJECT"),
             ("IptablesNATOutgoingInterfaceFilter", "eth+"),
-            ("VXLANEnabled", "true"),
+            ("IpInIpEnabled", "true"),
+            ("FeatureDetectOverride", "ChecksumOffloadBroken=false"),
+            ("VXLANMTU", "1400"),
         ];
         let settings = stored.map(|(name, value)| Setting {
             source: calico_api::felix_config::Source::Environment,
@@ -231,6 +245,10 @@ mod tests {
         let config = rules_config(&resolved).expect("the default mask has room");
         assert_eq!(config.filter_deny, DenyAction::Reject);
         assert_eq!(config.nat_interface.as_deref(), Some("eth+"));
-        assert_eq!(not_built(&resolved), ["VXLANEnabled", "ServiceLoopPrevention"]);
+        assert_eq!(not_built(&resolved), ["IpInIpEnabled", "ServiceLoopPrevention"]);
+        let settings = dataplane_settings(&resolved, String::new()).expect("the default mask has room");
+        assert_eq!((settings.vxlan.mtu_v4, settings.vxlan.checksum_offload), (1400, true));
+        let settings = dataplane_settings(&FelixConfig::default(), String::new());
+        assert_eq!(settings.map(|s| s.vxlan), Ok(VxlanSettings::default()));
     }
 }

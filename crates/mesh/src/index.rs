@@ -407,11 +407,11 @@ fn pool_facts(pool: calico_api::Resource<IPPoolSpec>, texts: &mut Texts) -> Opti
         Some(EncapMode::Always | EncapMode::Other(_)) => Encapsulation::Always,
     };
     let cidr = field("cidr", &pool.spec.cidr, str::parse::<Cidr>, texts)?;
-    Some(PoolFacts {
-        cidr,
-        disable_bgp_export: pool.spec.disable_bgp_export,
-        encapsulation: encapsulation(&pool.spec.ipip_mode).max(encapsulation(&pool.spec.vxlan_mode)),
-    })
+    let encapsulation = match encapsulation(&pool.spec.vxlan_mode) {
+        Encapsulation::Never => encapsulation(&pool.spec.ipip_mode),
+        _ => Encapsulation::Vxlan,
+    };
+    Some(PoolFacts { cidr, disable_bgp_export: pool.spec.disable_bgp_export, encapsulation })
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn pool(facts: &PoolFacts, programs_plain_routes: bool, own: &NodeFacts) -> Pool
         Encapsulation::CrossSubnet => {
             own.subnet(cidr.family()).map_or(Programmer::Agent, Programmer::SpeakerWithin)
         }
-        Encapsulation::Always => Programmer::Agent,
+        Encapsulation::Always | Encapsulation::Vxlan => Programmer::Agent,
     };
     PoolIntent { cidr, export: !disable_bgp_export, programmed_by }
 }

@@ -1,4 +1,5 @@
-//! What nobody routes between nodes: the speaker leaves encapsulated pools to the agent, and the agent has no tunnels yet.
+//! What nobody routes between nodes: the speaker leaves encapsulated pools to the agent, and the agent has no IPIP
+//! tunnels yet.
 
 use calico_api::Kind;
 
@@ -20,7 +21,7 @@ impl World {
         }
         for (pool_name, pool) in &self.pools {
             let lost = match pool.encapsulation {
-                Encapsulation::Never => continue,
+                Encapsulation::Never | Encapsulation::Vxlan => continue,
                 Encapsulation::Always => "traffic between nodes of this pool".to_owned(),
                 Encapsulation::CrossSubnet => {
                     let family = pool.cidr.family();
@@ -34,7 +35,7 @@ impl World {
                 }
             };
             let text = format!(
-                "this build has no tunnels yet: {lost} is not routed; set ipipMode and vxlanMode to Never"
+                "this build has no IPIP tunnels yet: {lost} is not routed; set ipipMode to Never, or use vxlanMode"
             );
             problems.push(problem(Kind::IPPool, pool_name, text));
         }

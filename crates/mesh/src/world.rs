@@ -155,16 +155,18 @@ pub struct ConfigFacts {
     pub normal_priority_v6: Option<u32>,
 }
 
-/// When traffic between nodes is encapsulated, be it in IPIP or in VXLAN.
+/// Whether traffic between nodes is encapsulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encapsulation {
     /// Never.
     #[default]
     Never,
-    /// Between nodes of different subnets.
+    /// In IPIP, between nodes of different subnets.
     CrossSubnet,
-    /// Always.
+    /// In IPIP, always.
     Always,
+    /// In VXLAN, whenever: the agent has all its routes.
+    Vxlan,
 }
 
 /// An IPPool, as far as BGP is concerned.

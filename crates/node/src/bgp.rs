@@ -1,5 +1,7 @@
 //! Datastore → BIRD: follows what BGP is made of and keeps the supervised daemon's configuration up to date.
 
+mod handover;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +10,10 @@ use calico_mesh::{Index, Local, Problem, bird};
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use futures::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::handover::Handover;
 use crate::bird::Bird;
 
 /// How far this is, and what it could not use.
@@ -46,10 +49,16 @@ pub async fn run_bgp(
     let mut syncer = Syncer::spawn(store, selections, SyncerOptions::default());
     let mut feed = Feed { index: Index::new(local.node.clone()), in_sync: false };
     let mut borrowed = BTreeSet::new();
+    let mut handover = Handover::default();
+    let mut again: Option<Instant> = None;
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
             event = syncer.next() => event,
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                again = apply(&feed.index, &local, &mut handover, &bird, &reporter);
+                continue;
+            }
         };
         let Some(event) = event else { return };
         feed.take(event);
@@ -67,7 +76,7 @@ pub async fn run_bgp(
             }
         }
         borrowed = feed.index.world().borrowed().into_iter().collect();
-        apply(&feed.index, &local, &bird, &reporter);
+        again = apply(&feed.index, &local, &mut handover, &bird, &reporter);
     }
 }
 
@@ -90,11 +99,19 @@ impl Feed {
     }
 }
 
-/// Tells BIRD what the datastore wants. The supervisor takes only the newest text, so a burst costs one change.
-fn apply(index: &Index, local: &Local, bird: &Bird, reporter: &watch::Sender<BgpReport>) {
-    let (intent, mut problems) = index.world().resolve(local);
+/// Tells BIRD what the datastore wants. The supervisor takes only the newest text, so a burst costs one change. Returns
+/// when to do so again although nothing has changed.
+fn apply(
+    index: &Index,
+    local: &Local,
+    handover: &mut Handover,
+    bird: &Bird,
+    reporter: &watch::Sender<BgpReport>,
+) -> Option<Instant> {
+    let (mut intent, mut problems) = index.world().resolve(local);
     problems.extend(index.problems());
     problems.sort_unstable();
+    let again = handover.adjust(&mut intent.pools, Instant::now());
     bird.configure(bird::render(&intent, &bird.paths().log.to_string_lossy()));
     reporter.send_if_modified(|before| {
         let report = BgpReport {
@@ -112,6 +129,7 @@ fn apply(index: &Index, local: &Local, bird: &Bird, reporter: &watch::Sender<Bgp
         before.resolutions += 1;
         is_new
     });
+    again
 }
 
 fn log_new_problems(before: &[Problem], now: &[Problem]) {

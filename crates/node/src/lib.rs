@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! startup ─▶ nodename file
+//! pools ─▶ tunnels ─▶ IPAM, Node
 //! store ─syncer─▶ mesh::World ─▶ BgpIntent ─▶ bird.cfg ─▶ BIRD (a process of its own, which outlives this one)
 //! ```
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod shutdown;
 pub mod startup;
 #[cfg(test)]
 mod testing;
+pub mod tunnels;
 
 pub use health::Health;
 pub use metrics::NodeMetrics;

@@ -1,10 +1,12 @@
-//! The running node: BGP and its BIRD, the watch over the node's address, and what they report.
+//! The running node: BGP and its BIRD, tunnel addresses, the watch over the node's address, and what they report.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use calico_mesh::Local;
+use calico_net::Family;
 use calico_store::Store;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -18,6 +20,7 @@ use crate::metrics::NodeMetrics;
 use crate::readiness::{judge, read_age, read_bird_status};
 use crate::startup::settings::{Backend, SettingError, Vars};
 use crate::startup::{Started, apply_node, nodename_file};
+use crate::tunnels::run_tunnels;
 
 /// How often BIRD is asked how it is while it is not ready, so that readiness follows within a probe's period.
 const STATUS_POLL_NOT_READY: Duration = Duration::from_secs(1);
@@ -27,6 +30,7 @@ const STATUS_POLL_READY: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The name of the readiness reporter.
 const REPORTER: &str = "bgp";
+const TUNNELS_REPORTER: &str = "tunnels";
 /// How often the node's address is looked at again unless `AUTODETECT_POLL_INTERVAL` says otherwise.
 const DEFAULT_ADDRESS_POLL: Duration = Duration::from_secs(60);
 
@@ -44,6 +48,9 @@ pub struct NodeArgs {
     pub address_poll: Option<Duration>,
     /// Where BIRD and its files are.
     pub bird: Paths,
+    /// In which families this node can receive VXLAN: others learn of its tunnel addresses only then. `None` where no
+    /// tunnel addresses are kept (`USE_POD_CIDR`).
+    pub vxlan_ready: Option<watch::Receiver<BTreeSet<Family>>>,
     /// Where to report.
     pub health: Health,
     /// What to count.
@@ -55,6 +62,7 @@ impl NodeArgs {
     pub fn from_vars(
         store: Arc<dyn Store>,
         started: Started,
+        vxlan_ready: watch::Receiver<BTreeSet<Family>>,
         health: Health,
         metrics: NodeMetrics,
         vars: Vars<'_>,
@@ -76,6 +84,7 @@ impl NodeArgs {
             nodename_file: nodename_file(vars),
             address_poll: Some(address_poll).filter(|d| !d.is_zero()),
             bird: Paths::default(),
+            vxlan_ready: Some(vxlan_ready).filter(|_| vars("USE_POD_CIDR").as_deref() != Some("true")),
             health,
             metrics,
         })
@@ -84,8 +93,23 @@ impl NodeArgs {
 
 /// Runs until it is told to stop. BIRD is left running.
 pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
-    let NodeArgs { store, started, router_id, nodename_file, address_poll, bird, health, metrics } = args;
+    let NodeArgs {
+        store,
+        started,
+        router_id,
+        nodename_file,
+        address_poll,
+        bird,
+        vxlan_ready,
+        health,
+        metrics,
+    } = args;
     let Started { node, settings } = started;
+    let tunnels = vxlan_ready.map(|ready| {
+        let promise = Promise { live: false, ready: true, timeout: None };
+        let reporter = health.register(TUNNELS_REPORTER, promise);
+        run_tunnels(store.clone(), node.clone(), ready, reporter, shutdown.clone())
+    });
     let bgp = async {
         if settings.backend != Backend::Bird {
             return;
@@ -131,7 +155,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
             }
         }
     };
-    tokio::join!(bgp, addresses);
+    tokio::join!(bgp, addresses, futures::future::OptionFuture::from(tunnels));
 }
 
 /// Asks BIRD now and then how it is, and passes it on.

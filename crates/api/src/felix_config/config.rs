@@ -39,6 +39,7 @@ getters! {
     host_ports: OptionValue::HostPorts(p) => p.clone(), Vec<HostPort>, Vec::new();
     ports: OptionValue::PortRanges(p) => p.clone(), Vec<PortRange>, Vec::new();
     mask: OptionValue::Mask(m) => *m, u32, 0;
+    key_values: OptionValue::Pairs(p) => p.clone(), BTreeMap<SmolStr, SmolStr>, BTreeMap::new();
     tables: OptionValue::TableRanges(t) => t.clone(), Vec<(u32, u32)>, Vec::new();
 }
 
@@ -109,6 +110,8 @@ config! {
     external_nodes: Vec<Cidr> = cidrs("ExternalNodesCIDRList"),
     failsafe_inbound_host_ports: Vec<HostPort> = host_ports("FailsafeInboundHostPorts"),
     failsafe_outbound_host_ports: Vec<HostPort> = host_ports("FailsafeOutboundHostPorts"),
+    /// Kernel features to take as present or absent.
+    feature_detect_override: BTreeMap<SmolStr, SmolStr> = key_values("FeatureDetectOverride"),
     floating_ips: bool = enabled("FloatingIPs"),
     ip_forwarding: bool = enabled("IPForwarding"),
     ipv4_normal_route_priority: u32 = u32("IPv4NormalRoutePriority"),

@@ -24,14 +24,15 @@ const FAR: [(&str, &str); 3] = [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.
 #[test]
 fn plain_pools_are_routed() {
     assert!(texts(&world(&FAR, Encapsulation::Never)).is_empty());
+    assert!(texts(&world(&FAR, Encapsulation::Vxlan)).is_empty(), "by the agent");
 }
 
 #[test]
 fn encapsulated_pools_are_not() {
     let texts = texts(&world(&NEAR, Encapsulation::Always));
     assert_eq!(texts.len(), 1);
-    assert!(texts[0].starts_with("IPPool(p): this build has no tunnels yet"), "{texts:?}");
-    assert!(texts[0].ends_with("set ipipMode and vxlanMode to Never"), "{texts:?}");
+    assert!(texts[0].starts_with("IPPool(p): this build has no IPIP tunnels yet"), "{texts:?}");
+    assert!(texts[0].ends_with("set ipipMode to Never, or use vxlanMode"), "{texts:?}");
 }
 
 #[test]

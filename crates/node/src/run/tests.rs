@@ -67,7 +67,8 @@ async fn live(name: &str, datastore: &Path, root: &Path, health: Health, stop: C
         _ => None,
     };
     let started = crate::start(&store, &vars, "v1").await.unwrap();
-    let args = NodeArgs::from_vars(store, started, health, NodeMetrics::default(), &vars).unwrap();
+    let (_, ready) = watch::channel(BTreeSet::new());
+    let args = NodeArgs::from_vars(store, started, ready, health, NodeMetrics::default(), &vars).unwrap();
     let bird = Paths {
         config: root.join("bird.cfg"),
         socket: root.join("bird.ctl"),
@@ -112,6 +113,6 @@ fn two_nodes() {
     block_on(store.commit(&[Write::create(key, encode(&pool))])).unwrap();
     wait_for("the complaint", || {
         let summary = a.health.summary(Instant::now());
-        !summary.ready && summary.detail.contains("IPPool(tunnels): this build has no tunnels yet")
+        !summary.ready && summary.detail.contains("IPPool(tunnels): this build has no IPIP tunnels yet")
     });
 }

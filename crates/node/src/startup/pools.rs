@@ -49,10 +49,10 @@ fn has_family(entry: &Entry, family: Family) -> bool {
 }
 
 fn spec(pool: &PoolSettings, cidr: Cidr) -> IPPoolSpec {
-    let PoolSettings { cidr: _, block_size, nat_outgoing, node_selector, disable_bgp_export } = pool;
+    let PoolSettings { cidr: _, block_size, vxlan, nat_outgoing, node_selector, disable_bgp_export } = pool;
     IPPoolSpec {
         cidr: format_smolstr!("{cidr}"),
-        vxlan_mode: Some(EncapMode::Never),
+        vxlan_mode: Some(vxlan.clone()),
         ipip_mode: Some(EncapMode::Never),
         nat_outgoing: *nat_outgoing,
         disabled: false,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use calico_api::EncapMode;
 use calico_net::{Asn, Cidr, Family};
 use smol_str::SmolStr;
 
@@ -82,6 +83,8 @@ pub struct PoolSettings {
     pub cidr: Option<Cidr>,
     /// Length of its blocks.
     pub block_size: u8,
+    /// When it is encapsulated in VXLAN.
+    pub vxlan: EncapMode,
     /// Masquerade traffic that leaves it.
     pub nat_outgoing: bool,
     /// Nodes that may use it.
@@ -215,9 +218,8 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
     }
     // There is no IPIP for IPv6, and no variable either.
     if family == Family::V4 {
-        refuse_encapsulation(get, &name("IPIP"))?;
+        refuse_ipip(get, &name("IPIP"))?;
     }
-    refuse_encapsulation(get, &name("VXLAN"))?;
     let node_selector = match get(&name("NODE_SELECTOR")) {
         text if text.is_empty() => "all()".to_owned(),
         text => match calico_selector::parse(&text) {
@@ -228,25 +230,36 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
     Ok(Some(PoolSettings {
         cidr,
         block_size,
+        vxlan: encapsulation(get, &name("VXLAN"))?,
         nat_outgoing: flag(get, &name("NAT_OUTGOING"), family == Family::V4)?,
         node_selector,
         disable_bgp_export: flag(get, &name("DISABLE_BGP_EXPORT"), false)?,
     }))
 }
 
-/// Nothing routes encapsulated traffic yet: a node with such a pool would come up and reach no other.
-fn refuse_encapsulation(get: Get<'_>, name: &str) -> Result<(), SettingError> {
+/// When the pool is encapsulated.
+fn encapsulation(get: Get<'_>, name: &str) -> Result<EncapMode, SettingError> {
     let text = get(name);
     match text.to_ascii_lowercase().as_str() {
-        "" | "off" | "never" => Ok(()),
-        "always" | "crosssubnet" | "cross-subnet" => Err(bad(
-            name,
-            format!(
-                "{text:?} needs tunnels between nodes, which this build does not have yet; leave it unset or set it \
-                 to Never"
-            ),
-        )),
+        "" | "off" | "never" => Ok(EncapMode::Never),
+        "always" => Ok(EncapMode::Always),
+        "crosssubnet" | "cross-subnet" => Ok(EncapMode::CrossSubnet),
         _ => Err(bad(name, format!("{text:?} is none of Never, Always, CrossSubnet"))),
+    }
+}
+
+/// Nothing routes IPIP yet: a node with such a pool would come up and reach no other.
+fn refuse_ipip(get: Get<'_>, name: &str) -> Result<(), SettingError> {
+    match encapsulation(get, name)? {
+        EncapMode::Never => Ok(()),
+        mode => {
+            let problem = format!(
+                "{:?} needs IPIP tunnels between nodes, which this build does not have yet; set it to Never, or use \
+                 VXLAN instead",
+                mode.as_str()
+            );
+            Err(bad(name, problem))
+        }
     }
 }
 
