@@ -48,9 +48,9 @@ enum Command {
         #[arg(short, long, default_value = "ps")]
         output: String,
     },
-    /// Run a command on a node or in a workload.
+    /// Run a command on a node, in a workload, or in the fabric.
     Exec {
-        /// A node or a workload.
+        /// A node, a workload, or `fabric`.
         place: String,
         /// The command and its arguments.
         #[arg(trailing_var_arg = true, required = true)]
@@ -84,6 +84,9 @@ pub struct UpArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     pub nodes: u8,
+    /// Over how many subnets the nodes are spread in turn; the fabric routes between them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub subnets: u8,
     /// Where the data lives.
     #[arg(long, value_enum, default_value_t = Datastore::Embedded)]
     pub datastore: Datastore,

@@ -16,10 +16,38 @@ use crate::state::{Lab, MARK};
 use crate::wait::until;
 use crate::{node, workload};
 
-/// The fabric's own address, where etcd listens.
+/// The fabric's own address on the first subnet, where etcd listens.
 pub const ADDRESS_V4: &str = "10.65.0.254";
 /// The same in IPv6.
 pub const ADDRESS_V6: &str = "fd65::fe";
+
+/// One of the fabric's subnets: a bridge, on which the fabric is the router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subnet(pub u8);
+
+impl Subnet {
+    /// The bridge.
+    fn bridge(self) -> String {
+        format!("fabric{}", self.0)
+    }
+
+    /// The router's addresses.
+    fn router(self) -> (String, String) {
+        match self.0 {
+            0 => (ADDRESS_V4.to_owned(), ADDRESS_V6.to_owned()),
+            n => (format!("10.65.{n}.254"), format!("fd65:0:0:{n:x}::fe")),
+        }
+    }
+
+    /// The addresses of node `number` on it.
+    pub fn node(self, number: u8) -> (String, String) {
+        let v6 = match self.0 {
+            0 => format!("fd65::{number:x}"),
+            n => format!("fd65:0:0:{n:x}::{number:x}"),
+        };
+        (format!("10.65.{}.{number}", self.0), v6)
+    }
+}
 
 /// Builds a lab and waits until every node is ready.
 pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
@@ -47,14 +75,15 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
 fn spawn_all(lab: &mut Lab, args: &UpArgs) -> Result<()> {
     lab.fabric_pid = spawn_holder(lab)?;
     lab.save()?;
-    link_fabric(lab.fabric_pid)?;
+    link_subnets(lab.fabric_pid, args.subnets)?;
     if args.datastore == Datastore::Etcd {
         step("etcd");
         spawn_etcd(lab)?;
     }
     for number in 1..=args.nodes {
         step(&format!("node{number}"));
-        node::spawn(lab, number, args.before.as_deref())?;
+        let subnet = Subnet((number - 1) % args.subnets);
+        node::spawn(lab, number, subnet, args.before.as_deref())?;
     }
     if !args.no_wait {
         step("waiting until all nodes are ready");
@@ -90,27 +119,40 @@ fn spawn_holder(lab: &Lab) -> Result<i32> {
 }
 
 /// A command that runs in the fabric.
-pub fn in_fabric(lab: &Lab, program: &str) -> Result<Command> {
+pub fn in_fabric(lab: &Lab, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
     in_place(lab.fabric_pid, program)
 }
 
 /// A command that runs where the process `pid` does.
-fn in_place(pid: i32, program: &str) -> Result<Command> {
+fn in_place(pid: i32, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
     let mut command = Command::new(program);
     Namespaces::of_node(pid)?.enter(&mut command);
     Ok(command)
 }
 
-/// Makes the bridge where the process `pid` runs.
+/// Makes the bridge of a fabric of one subnet where the process `pid` runs.
 pub fn link_fabric(pid: i32) -> Result<()> {
-    for line in [
-        "link set lo up",
-        "link add fabric0 type bridge",
-        "link set fabric0 up",
-        &format!("addr add {ADDRESS_V4}/24 dev fabric0"),
-        &format!("addr add {ADDRESS_V6}/64 dev fabric0 nodad"),
-    ] {
-        output(in_place(pid, "ip")?.args(line.split(' ')))?;
+    link_subnets(pid, 1)
+}
+
+/// Makes a bridge for each subnet where the process `pid` runs, which routes between them.
+fn link_subnets(pid: i32, subnets: u8) -> Result<()> {
+    output(in_place(pid, "ip")?.args(["link", "set", "lo", "up"]))?;
+    for subnet in (0..subnets).map(Subnet) {
+        let (bridge, (v4, v6)) = (subnet.bridge(), subnet.router());
+        for line in [
+            format!("link add {bridge} type bridge"),
+            format!("link set {bridge} up"),
+            format!("addr add {v4}/24 dev {bridge}"),
+            format!("addr add {v6}/64 dev {bridge} nodad"),
+        ] {
+            output(in_place(pid, "ip")?.args(line.split(' ')))?;
+        }
+    }
+    // One subnet needs no router.
+    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    for key in forwarding.into_iter().filter(|_| subnets > 1) {
+        output(in_place(pid, "sh")?.args(["-c", &format!("echo 1 > /proc/sys/{key}")]))?;
     }
     // Bridged frames must not meet this namespace's netfilter hooks: the fabric is a wire.
     for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
@@ -120,22 +162,28 @@ pub fn link_fabric(pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// A wire from the bridge of the fabric, where the process `fabric` runs, to `eth0` where the process `pid` runs.
+/// A wire from the first subnet of the fabric, where the process `fabric` runs, to `eth0` where the process `pid` runs.
 pub fn wire(fabric: i32, port: &str, pid: i32, ipv4: &str, ipv6: &str) -> Result<()> {
+    wire_to(Subnet::default(), fabric, port, pid, ipv4, ipv6)
+}
+
+/// A wire from a subnet of the fabric.
+pub fn wire_to(subnet: Subnet, fabric: i32, port: &str, pid: i32, ipv4: &str, ipv6: &str) -> Result<()> {
+    let (router_v4, router_v6) = subnet.router();
     let peer = pid.to_string();
     output(
         in_place(fabric, "ip")?
             .args(["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", &peer]),
     )?;
-    output(in_place(fabric, "ip")?.args(["link", "set", port, "master", "fabric0", "up"]))?;
+    output(in_place(fabric, "ip")?.args(["link", "set", port, "master", &subnet.bridge(), "up"]))?;
     for line in [
         "link set lo up".to_owned(),
         format!("addr add {ipv4}/24 dev eth0"),
         format!("addr add {ipv6}/64 dev eth0 nodad"),
         "link set eth0 up".to_owned(),
         // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
-        format!("route add default via {ADDRESS_V4}"),
-        format!("-6 route add default via {ADDRESS_V6}"),
+        format!("route add default via {router_v4}"),
+        format!("-6 route add default via {router_v6}"),
     ] {
         output(in_place(pid, "ip")?.args(line.split(' ')))?;
     }

@@ -40,7 +40,7 @@ pub fn run(dir: &Path, node: &str) -> Result<()> {
     }
 }
 
-/// What a lab's node is told besides the datastore. Its pools are not encapsulated: the fabric is one subnet.
+/// What a lab's node is told besides the datastore. Its pools are not encapsulated unless somebody changes them.
 fn agent_environment() -> [(&'static str, &'static str); 9] {
     [
         ("IP", "autodetect"),

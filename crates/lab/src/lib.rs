@@ -1,7 +1,7 @@
 //! The lab: nodes as network and mount namespaces around a fabric, running the shipped binary for real.
 //!
 //! ```text
-//!            fabric (a namespace with a bridge; etcd listens here)
+//!            fabric (a namespace with a bridge for each subnet; etcd listens here)
 //!      ┌────────────┬────────────┐
 //!    eth0         eth0         eth0        10.65.0.1, .2, .3 and fd65::1, ::2, ::3
 //!   node1        node2        node3        agent + BIRD, own /run, /var/lib/calico, /sys

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 
-use crate::fabric::wire;
+use crate::fabric::{Subnet, wire_to};
 use crate::namespace;
 use crate::process::output;
 use crate::state::{Lab, MARK, Node};
 use crate::wait::until;
 
-/// Starts node `number`, wires it to the fabric, and lets it run the shell command `before` before its agent.
-pub fn spawn(lab: &mut Lab, number: u8, before: Option<&str>) -> Result<()> {
+/// Starts node `number`, wires it to a subnet of the fabric, and lets it run the shell command `before` before its agent.
+pub fn spawn(lab: &mut Lab, number: u8, subnet: Subnet, before: Option<&str>) -> Result<()> {
     let name = format!("node{number}");
     let dir = lab.node_dir(&name);
     for sub in ["lib", "log", "etc", "cni"] {
@@ -36,19 +36,15 @@ pub fn spawn(lab: &mut Lab, number: u8, before: Option<&str>) -> Result<()> {
         CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS,
     );
     let pid = i32::try_from(command.spawn().context("calico lab init")?.id())?;
-    let node = Node {
-        name: name.clone(),
-        init_pid: pid,
-        ipv4: format!("10.65.0.{number}"),
-        ipv6: format!("fd65::{number:x}"),
-    };
+    let (ipv4, ipv6) = subnet.node(number);
+    let node = Node { name: name.clone(), init_pid: pid, ipv4, ipv6 };
     lab.nodes.push(node.clone());
     lab.save()?;
     let mounted = dir.join("mounted");
     if !until(Duration::from_secs(10), Duration::from_millis(5), || mounted.exists()) {
         bail!("{name} does not start; see {}", dir.join("log/init.log").display());
     }
-    wire(lab.fabric_pid, &format!("port{number}"), pid, &node.ipv4, &node.ipv6)?;
+    wire_to(subnet, lab.fabric_pid, &format!("port{number}"), pid, &node.ipv4, &node.ipv6)?;
     if let Some(script) = before {
         let mut command = Command::new("sh");
         namespace::Namespaces::of_node(pid)?.enter(&mut command);

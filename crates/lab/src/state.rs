@@ -15,6 +15,9 @@ use crate::process;
 /// The variable that marks the processes that hold a lab's namespaces.
 pub const MARK: &str = "CALICO_LAB_MARK";
 
+/// The place that is neither a node nor a workload: what lies between the nodes.
+pub const FABRIC: &str = "fabric";
+
 /// One node of the lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
@@ -155,11 +158,14 @@ impl Lab {
     /// Runs a command on a node or in a workload with this terminal, and gives its exit code.
     pub fn exec(&self, place: &str, arguments: &[OsString]) -> Result<ExitCode> {
         let (program, rest) = arguments.split_first().context("a command is needed after the place")?;
-        let mut command = if self.nodes.iter().any(|n| n.name == place) {
+        let mut command = if place == FABRIC {
+            crate::fabric::in_fabric(self, program)?
+        } else if self.nodes.iter().any(|n| n.name == place) {
             self.on_node(place, program)?
         } else {
-            self.in_workload(place, program)
-                .with_context(|| format!("{place:?} is neither a node nor a workload of this lab"))?
+            self.in_workload(place, program).with_context(|| {
+                format!("{place:?} is neither a node, a workload of this lab, nor {FABRIC}")
+            })?
         };
         let status = command.args(rest).status().with_context(|| format!("{}", program.display()))?;
         Ok(process::exit_code(status))

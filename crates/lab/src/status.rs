@@ -33,7 +33,7 @@ pub fn read(lab: &Lab) -> Result<Value> {
             let of_interest = |r: &Value| {
                 r["protocol"] == "bird"
                     || r["type"] == "blackhole"
-                    || r["dev"].as_str().is_some_and(|d| d.starts_with("cali"))
+                    || r["dev"].as_str().is_some_and(|d| d.starts_with("cali") || d.ends_with(".calico"))
             };
             routes.extend(listed.into_iter().filter(of_interest).filter(|r| r["dst"] != "fe80::/64").map(
                 |r| {
