@@ -115,7 +115,7 @@ fn device_address(text: &str, v4: bool) -> Option<IpAddr> {
 }
 
 fn unicast(text: &str) -> Option<Mac> {
-    text.parse().ok().filter(|mac: &Mac| mac.0[0] % 2 == 0 && mac.0 != [0; 6])
+    text.parse().ok().filter(|mac: &Mac| mac.0[0].is_multiple_of(2) && mac.0 != [0; 6])
 }
 
 pub(super) fn read_pool(pool: &IPPool) -> Option<(Cidr, Pool)> {

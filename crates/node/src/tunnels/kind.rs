@@ -101,7 +101,7 @@ impl TunnelKind {
                 && pool.spec.allows(&AllowedUse::Tunnel)
                 && selects_node(pool, Some(node))
         };
-        let ranges = pools.filter(serves).filter_map(|pool| calico_ipam::pools::pool(pool));
+        let ranges = pools.filter(serves).filter_map(calico_ipam::pools::pool);
         let mut ranges: Vec<Cidr> =
             ranges.map(|pool| pool.cidr).filter(|cidr| cidr.family() == self.family()).collect();
         ranges.sort_unstable();
