@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::str::FromStr;
 
+use calico_dataplane::tables::fdb::FdbEntry;
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourKey};
 use calico_dataplane::tables::nft::{NamedRule, NftOp, Place};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteKey, RouteKind};
+use calico_dataplane::tables::tunnel::{Tunnel, TunnelKind};
 use calico_linux::attr::{Attrs, Messages};
 use calico_linux::decoders::{
     self, assemble, decode_chain, decode_elements, decode_generation, decode_rule, decode_set, decode_table,
@@ -113,6 +116,23 @@ pub fn rtnl(data: &[u8]) {
         // Whatever is written is permanent.
         let permanent = Neighbour { permanent: true, ..neighbour };
         assert_eq!(decoders::decode_neighbour(&written, name_of), Some(permanent));
+    }
+    if let Some(entry) = decoders::decode_fdb(data, name_of) {
+        let written = decoders::encode_fdb(&entry, index_of(Some(&entry.key.device)));
+        assert_eq!(decoders::decode_fdb(&written, name_of), Some(FdbEntry { permanent: true, ..entry }));
+    }
+    if let Some(vxlan) = decoders::decode_vxlan(data, name_of) {
+        let parent = index_of(vxlan.parent.as_ref());
+        let tunnel = Tunnel {
+            name: IfName::from_str("vxlan.calico").expect("a legal name"),
+            kind: TunnelKind::Vxlan(vxlan.clone()),
+            mac: None,
+            mtu: 1450,
+            up: true,
+            checksum_offload: false,
+        };
+        let written = decoders::encode_vxlan(&tunnel, Some(parent).filter(|index| *index != 0));
+        assert_eq!(decoders::decode_vxlan(&written, name_of), Some(vxlan));
     }
     if let Some(rule) = decoders::decode_ip_rule(data) {
         // A rule without a mask asks for no mark.

@@ -194,8 +194,10 @@ fn inject(lab: &Lab, place: &str, to: &str, port: u16, mac: &str, from: &str, in
     // Ports, length, no checksum, eight bytes.
     packet.extend([0x1e, 0x61, 0x1e, 0x61, 0, 16, 0, 0]);
     packet.extend(b"injected");
-    let escaped: String = packet.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-    lab.sh(place, &format!("exec bash -c \"printf '{escaped}' > /dev/udp/{to}/{port}\""));
+    // In one write, which is one datagram.
+    let file = lab.dir().join("packet");
+    std::fs::write(&file, &packet).expect("the lab's directory is there");
+    lab.sh(place, &format!("exec bash -c 'cat {} > /dev/udp/{to}/{port}'", file.display()));
 }
 
 #[test]

@@ -182,6 +182,9 @@ impl Desired {
                 None => plan.gone.insert(*address),
             };
         }
+        // What leads to a next hop comes before what goes by it, and goes after.
+        plan.routes.sort_by_key(|op| op.route().gateway.is_some());
+        deletes.sort_by_key(|op| op.route().gateway.is_none());
         plan.routes.append(&mut deletes);
     }
 }

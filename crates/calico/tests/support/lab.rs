@@ -109,7 +109,13 @@ impl Lab {
     /// The agent's process.
     pub fn agent_pid(&self, node: &str) -> i32 {
         let path = self.dir.join(node).join("agent.pid");
-        std::fs::read_to_string(path).expect("the agent's pid").trim().parse().expect("a number")
+        let mut pid = None;
+        // It may be about to be written.
+        wait_for("the agent's pid", || {
+            pid = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            pid.is_some()
+        });
+        pid.expect("there is one")
     }
 
     /// Kills the agent of a node and waits until its successor is ready.

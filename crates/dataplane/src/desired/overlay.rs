@@ -195,6 +195,13 @@ impl Desired {
         let overlays = &self.overlays;
         let family = destination.family();
         let protocol = self.settings.cluster_route_protocol();
+        // IPv6 takes no next hop that another route leads elsewhere, as the speaker's does while a pool changes hands: each
+        // end has a route of its own.
+        if family == Family::V6 && destination.is_host() && overlays.is_end(destination.addr()) {
+            let Device { name, addr } = overlays.devices.get(&family)?;
+            let device = (*addr).and(Some(name))?;
+            return Some(Route::cluster(*destination, device.clone(), destination.addr(), true, protocol));
+        }
         let (device, via, onlink) = match overlays.routes.get(destination)?.path {
             Path::Plain => return None,
             // A tunnel without an address of its own could not be answered.
@@ -219,6 +226,13 @@ impl Desired {
         if self.fdb.wanted().get(&entry.key) != Some(&entry) {
             self.fdb.want(entry.key.clone(), Some(entry));
         }
+        self.want_route_to_end(addr);
+    }
+
+    fn want_route_to_end(&mut self, addr: IpAddr) {
+        if addr.is_ipv6() {
+            self.want_cluster_route(Cidr::host(addr));
+        }
     }
 
     /// Wants none of those entries of an end that are `unused`. Another end may have the address by now, with an entry
@@ -234,6 +248,7 @@ impl Desired {
         if forwarding && self.fdb.wanted().get(&key).is_some_and(|entry| entry.host == Some(host)) {
             self.fdb.want(key, None);
         }
+        self.want_route_to_end(addr);
     }
 
     /// The MTU that the host's interfaces allow.
@@ -454,6 +469,12 @@ impl Overlays {
                 self.uses.remove(&use_);
             }
         }
+    }
+
+    /// Whether a tunnel ends at an address.
+    fn is_end(&self, addr: IpAddr) -> bool {
+        let from = Use::Neighbour(addr, Mac([0; 6]));
+        self.uses.range(from..).next().is_some_and(|(use_, _)| matches!(use_, Use::Neighbour(a, _) if *a == addr))
     }
 
     /// The ends of a family, those of a moment ago included.

@@ -1,7 +1,9 @@
 //! Routes, addresses, neighbours and rules against the real kernel.
 
+use calico_dataplane::tables::fdb::{FdbEntry, FdbKey};
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteKey, RouteKind, RouteOp, SCOPE_GLOBAL};
+use calico_dataplane::tables::tunnel::{Tunnel, TunnelKind, Vxlan};
 use calico_net::{Cidr, Mac};
 use proptest::prelude::*;
 
@@ -158,6 +160,39 @@ proptest! {
         let _ = link::decode_link(&bytes);
         let _ = addr::decode_address(&bytes);
         let _ = route::decode_route(&bytes, |_| "x".parse().ok());
+        let _ = fdb::decode_fdb(&bytes, |_| "x".parse().ok());
+        let _ = tunnel::decode_vxlan(&bytes, |_| "x".parse().ok());
+    }
+
+    #[test]
+    fn forwarding_entries_round_trip(mac in any::<[u8; 6]>(), host in any::<Option<IpAddr>>()) {
+        let key = FdbKey { device: "x".parse().unwrap(), mac: Mac(mac) };
+        let entry = FdbEntry { key, host, permanent: true };
+        let mut w = Writer::new();
+        fdb::encode_fdb(&mut w, &entry, 5);
+        prop_assert_eq!(fdb::decode_fdb(w.bytes(), |i| (i == 5).then(|| "x".parse().unwrap())), Some(entry));
+    }
+
+    #[test]
+    fn vxlan_devices_round_trip(vni in any::<u32>(), port in any::<u16>(), local in any::<Option<IpAddr>>(),
+                                parent in any::<bool>(), learning in any::<bool>()) {
+        let parent = parent.then(|| "x".parse().unwrap());
+        let local = local.filter(|local| !local.is_unspecified());
+        let vxlan = Vxlan { vni, port, local, parent: parent.clone(), learning };
+        let device = Tunnel {
+            name: "vxlan.calico".parse().unwrap(),
+            kind: TunnelKind::Vxlan(vxlan.clone()),
+            mac: Some(Mac([2; 6])),
+            mtu: 1450,
+            up: true,
+            checksum_offload: false,
+        };
+        let mut w = Writer::new();
+        tunnel::encode_vxlan_link(&mut w, &device, parent.map(|_| 5));
+        prop_assert_eq!(
+            tunnel::decode_vxlan(w.bytes(), |i| (i == 5).then(|| "x".parse().unwrap())),
+            Some(vxlan)
+        );
     }
 
     #[test]

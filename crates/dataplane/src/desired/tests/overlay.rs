@@ -290,6 +290,23 @@ fn ipv6_has_a_device_of_its_own() {
     let wanted = "fd00::40/122 via fd00::40 dev vxlan-v6.calico proto 80 scope 0 metric 1025 onlink";
     assert!(routes(&node).contains(&wanted.to_owned()), "{:?}", routes(&node));
     assert_eq!(node.desired.workload_mtu(), 1430);
+    // The end itself, before what goes by it.
+    let to_end = "fd00::40/128 dev vxlan-v6.calico proto 80 scope 0 metric 1025";
+    let place = |route: &str| node.kernel.log.iter().position(|l| *l == format!("route add {route}")).unwrap();
+    assert!(place(to_end) < place(wanted));
+    node.assert_settled();
+    node.update([
+        route("fd00::40/128", "two", tunnelled("fd00::40")),
+        Change::RouteRemoved(net("fd00::40/122")),
+        Change::RouteRemoved(net("fd00::40/128")),
+    ]);
+    assert!(node.apply().complete);
+    assert!(routes(&node).contains(&to_end.to_owned()), "while there is an end");
+    node.update([Change::VtepRemoved(Family::V6, "two".into())]);
+    assert!(node.apply().complete);
+    assert!(!routes(&node).contains(&to_end.to_owned()), "{:?}", routes(&node));
+    node.update([Change::VtepChanged(Family::V6, "two".into(), vtep)]);
+    assert!(node.apply().complete);
     node.assert_settled();
     cleanup(node.desired.settings(), &mut node.kernel);
     assert_eq!((node.kernel.tunnels().count(), routes(&node).len()), (0, 0));
