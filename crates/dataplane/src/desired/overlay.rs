@@ -474,7 +474,10 @@ impl Overlays {
     /// Whether a tunnel ends at an address.
     fn is_end(&self, addr: IpAddr) -> bool {
         let from = Use::Neighbour(addr, Mac([0; 6]));
-        self.uses.range(from..).next().is_some_and(|(use_, _)| matches!(use_, Use::Neighbour(a, _) if *a == addr))
+        self.uses
+            .range(from..)
+            .next()
+            .is_some_and(|(use_, _)| matches!(use_, Use::Neighbour(a, _) if *a == addr))
     }
 
     /// The ends of a family, those of a moment ago included.

@@ -292,7 +292,8 @@ fn ipv6_has_a_device_of_its_own() {
     assert_eq!(node.desired.workload_mtu(), 1430);
     // The end itself, before what goes by it.
     let to_end = "fd00::40/128 dev vxlan-v6.calico proto 80 scope 0 metric 1025";
-    let place = |route: &str| node.kernel.log.iter().position(|l| *l == format!("route add {route}")).unwrap();
+    let place =
+        |route: &str| node.kernel.log.iter().position(|l| *l == format!("route add {route}")).unwrap();
     assert!(place(to_end) < place(wanted));
     node.assert_settled();
     node.update([
