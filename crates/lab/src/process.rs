@@ -81,8 +81,13 @@ pub fn is_alive(pid: i32) -> bool {
     std::fs::exists(format!("/proc/{pid}/stat")).is_ok_and(|exists| exists) && !is_zombie(pid)
 }
 
-/// Whether a process has ended and waits only to be reaped.
-pub fn is_zombie(pid: i32) -> bool {
+/// Whether a process has ended with all its threads and waits only to be reaped: threads that still end hold its sockets.
+pub fn is_only_to_be_reaped(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    is_zombie(pid) && threads <= 1
+}
+
+fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }

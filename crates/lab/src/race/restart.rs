@@ -30,11 +30,12 @@ pub fn run(lab: &mut Lab, victim: Victim, kills: u32) -> Result<Vec<String>> {
     for (name, node) in [("race-receiver", &nodes[0]), ("race-sender", &nodes[1])] {
         workload::add(lab, name, node, "race", &[], &[])?;
     }
-    let result = stream(lab, &nodes, victim, kills);
+    // What failed is the news; the lab's end sees to the workloads then.
+    let lines = stream(lab, &nodes, victim, kills)?;
     for name in ["race-receiver", "race-sender"] {
         workload::remove(lab, name)?;
     }
-    result
+    Ok(lines)
 }
 
 fn stream(lab: &Lab, nodes: &[String; 2], victim: Victim, kills: u32) -> Result<Vec<String>> {

@@ -68,9 +68,9 @@ fn random() -> Result<u16> {
 fn kill_and_wait(pid: i32) -> Result<()> {
     let pid = Pid::from_raw(pid);
     kill(pid, Signal::SIGKILL).with_context(|| format!("process {pid}"))?;
-    // A zombie of ours is gone as far as anybody can tell; its parent reaps it.
+    // A child of ours that is not reaped yet is gone as far as anybody can tell.
     let gone = until(Duration::from_secs(5), Duration::from_millis(1), || {
-        kill(pid, None).is_err() || process::is_zombie(pid.as_raw())
+        kill(pid, None).is_err() || process::is_only_to_be_reaped(pid.as_raw())
     });
     if gone { Ok(()) } else { bail!("process {pid} outlives SIGKILL") }
 }
