@@ -35,7 +35,8 @@ impl World {
                 }
             };
             let text = format!(
-                "this build has no IPIP tunnels yet: {lost} is not routed; set ipipMode to Never, or use vxlanMode"
+                "ipipMode: this build has no IPIP tunnels yet: {lost} is not routed; switch the pool to VXLAN: calicoctl \
+                 patch ippool {pool_name} -p '{{\"spec\":{{\"ipipMode\":\"Never\",\"vxlanMode\":\"Always\"}}}}'"
             );
             problems.push(problem(Kind::IPPool, pool_name, text));
         }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use calico_api::Kind;
+use calico_mesh::Problem;
 use calico_mesh::birdc::{DaemonStatus, ProtocolStatus, command, parse_protocols, parse_status};
 
 use crate::bird::control::{ControlError, ask};
@@ -64,9 +66,43 @@ pub fn judge(status: &BirdStatus, age: Option<Duration>) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the kernel has IPIP: its module is loaded, or built in, which gives every namespace a `tunl0`.
+pub fn read_ipip() -> bool {
+    ["/sys/module/ipip", "/sys/class/net/tunl0"].iter().any(|path| Path::new(path).exists())
+}
+
+/// What keeps traffic between nodes from being routed, in one line. Where a pool wants IPIP and the kernel has none, that
+/// is said too.
+pub fn explain_unrouted(problems: &[Problem], has_ipip: bool) -> String {
+    let mut texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    if !has_ipip && problems.iter().any(|problem| problem.resource.kind == Kind::IPPool) {
+        texts.push(
+            "IPIP needs the kernel's module ipip, which is not loaded here: `modprobe ipip`".to_owned(),
+        );
+    }
+    texts.join("; ")
+}
+
 #[cfg(test)]
 mod tests {
+    use calico_api::ResourceKey;
+
     use super::*;
+
+    #[test]
+    fn the_module_that_a_pool_needs_is_named() {
+        let problem = |kind, text: &str| Problem {
+            resource: ResourceKey { kind, namespace: "".into(), name: "p".into() },
+            text: text.to_owned(),
+        };
+        let pool = [problem(Kind::IPPool, "lost")];
+        let module =
+            "IPPool(p): lost; IPIP needs the kernel's module ipip, which is not loaded here: `modprobe ipip`";
+        assert_eq!(explain_unrouted(&pool, false), module);
+        assert_eq!(explain_unrouted(&pool, true), "IPPool(p): lost");
+        let other = [problem(Kind::BGPConfiguration, "off")];
+        assert_eq!(explain_unrouted(&other, false), "BGPConfiguration(p): off");
+    }
 
     fn status(sessions: &[(&str, &str)], graceful_restart: bool) -> BirdStatus {
         let protocol = |(name, info): &(&str, &str)| ProtocolStatus {

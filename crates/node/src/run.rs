@@ -17,7 +17,7 @@ use crate::bird::daemon::Paths;
 use crate::bird::{Bird, BirdReport};
 use crate::health::{Health, Promise, Report, Reporter};
 use crate::metrics::NodeMetrics;
-use crate::readiness::{judge, read_age, read_bird_status};
+use crate::readiness::{explain_unrouted, judge, read_age, read_bird_status, read_ipip};
 use crate::startup::settings::{Backend, SettingError, Vars};
 use crate::startup::{Started, apply_node, nodename_file};
 use crate::tunnels::run_tunnels;
@@ -196,10 +196,7 @@ impl StatusTask {
         self.metrics.note_status(status.as_ref().ok());
         let judgement = match status {
             _ if !bgp.in_sync => Err("waiting for the datastore".to_owned()),
-            _ if !bgp.unrouted.is_empty() => {
-                let texts: Vec<String> = bgp.unrouted.iter().map(ToString::to_string).collect();
-                Err(texts.join("; "))
-            }
+            _ if !bgp.unrouted.is_empty() => Err(explain_unrouted(&bgp.unrouted, read_ipip())),
             Err(text) => Err(text),
             Ok(status) => judge(&status, read_age(&self.nodename_file, SystemTime::now())),
         };

@@ -31,8 +31,9 @@ fn plain_pools_are_routed() {
 fn encapsulated_pools_are_not() {
     let texts = texts(&world(&NEAR, Encapsulation::Always));
     assert_eq!(texts.len(), 1);
-    assert!(texts[0].starts_with("IPPool(p): this build has no IPIP tunnels yet"), "{texts:?}");
-    assert!(texts[0].ends_with("set ipipMode to Never, or use vxlanMode"), "{texts:?}");
+    assert!(texts[0].starts_with("IPPool(p): ipipMode: this build has no IPIP tunnels yet"), "{texts:?}");
+    let remedy = r#"calicoctl patch ippool p -p '{"spec":{"ipipMode":"Never","vxlanMode":"Always"}}'"#;
+    assert!(texts[0].ends_with(remedy), "{texts:?}");
 }
 
 #[test]

@@ -49,11 +49,12 @@ fn has_family(entry: &Entry, family: Family) -> bool {
 }
 
 fn spec(pool: &PoolSettings, cidr: Cidr) -> IPPoolSpec {
-    let PoolSettings { cidr: _, block_size, vxlan, nat_outgoing, node_selector, disable_bgp_export } = pool;
+    let PoolSettings { cidr: _, block_size, ipip, vxlan, nat_outgoing, node_selector, disable_bgp_export } =
+        pool;
     IPPoolSpec {
         cidr: format_smolstr!("{cidr}"),
         vxlan_mode: Some(vxlan.clone()),
-        ipip_mode: Some(EncapMode::Never),
+        ipip_mode: Some(ipip.clone()),
         nat_outgoing: *nat_outgoing,
         disabled: false,
         disable_bgp_export: *disable_bgp_export,

@@ -83,6 +83,8 @@ pub struct PoolSettings {
     pub cidr: Option<Cidr>,
     /// Length of its blocks.
     pub block_size: u8,
+    /// When it is encapsulated in IPIP; never for IPv6.
+    pub ipip: EncapMode,
     /// When it is encapsulated in VXLAN.
     pub vxlan: EncapMode,
     /// Masquerade traffic that leaves it.
@@ -217,8 +219,14 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
         return Err(bad(&name("CIDR"), format!("{cidr} is smaller than one block of /{block_size}")));
     }
     // There is no IPIP for IPv6, and no variable either.
-    if family == Family::V4 {
-        refuse_ipip(get, &name("IPIP"))?;
+    let ipip = match family {
+        Family::V4 => encapsulation(get, &name("IPIP"))?,
+        Family::V6 => EncapMode::Never,
+    };
+    let vxlan = encapsulation(get, &name("VXLAN"))?;
+    if ipip != EncapMode::Never && vxlan != EncapMode::Never {
+        let problem = format!("it excludes {}: set one of them to Never", name("VXLAN"));
+        return Err(bad(&name("IPIP"), problem));
     }
     let node_selector = match get(&name("NODE_SELECTOR")) {
         text if text.is_empty() => "all()".to_owned(),
@@ -230,7 +238,8 @@ fn pool(get: Get<'_>, family: Family) -> Result<Option<PoolSettings>, SettingErr
     Ok(Some(PoolSettings {
         cidr,
         block_size,
-        vxlan: encapsulation(get, &name("VXLAN"))?,
+        ipip,
+        vxlan,
         nat_outgoing: flag(get, &name("NAT_OUTGOING"), family == Family::V4)?,
         node_selector,
         disable_bgp_export: flag(get, &name("DISABLE_BGP_EXPORT"), false)?,
@@ -245,21 +254,6 @@ fn encapsulation(get: Get<'_>, name: &str) -> Result<EncapMode, SettingError> {
         "always" => Ok(EncapMode::Always),
         "crosssubnet" | "cross-subnet" => Ok(EncapMode::CrossSubnet),
         _ => Err(bad(name, format!("{text:?} is none of Never, Always, CrossSubnet"))),
-    }
-}
-
-/// Nothing routes IPIP yet: a node with such a pool would come up and reach no other.
-fn refuse_ipip(get: Get<'_>, name: &str) -> Result<(), SettingError> {
-    match encapsulation(get, name)? {
-        EncapMode::Never => Ok(()),
-        mode => {
-            let problem = format!(
-                "{:?} needs IPIP tunnels between nodes, which this build does not have yet; set it to Never, or use \
-                 VXLAN instead",
-                mode.as_str()
-            );
-            Err(bad(name, problem))
-        }
     }
 }
 

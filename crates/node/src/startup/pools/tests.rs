@@ -42,6 +42,13 @@ fn as_calico_stores_it() {
 }
 
 #[test]
+fn ipip_is_for_ipv4() {
+    let pools = plan(&[("CALICO_IPV4POOL_IPIP", "Always")], &[], &[], true);
+    let modes: Vec<_> = pools.iter().map(|p| p["spec"]["ipipMode"].clone()).collect();
+    assert_eq!(modes, ["Always", "Never"]);
+}
+
+#[test]
 fn both_families_by_default() {
     let pools = plan(&[], &[], &[], true);
     assert_eq!(cidrs(&pools), ["192.168.0.0/16", "fd11:1122:2233::/48"]);
