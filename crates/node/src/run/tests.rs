@@ -113,6 +113,7 @@ fn two_nodes() {
     block_on(store.commit(&[Write::create(key, encode(&pool))])).unwrap();
     wait_for("the complaint", || {
         let summary = a.health.summary(Instant::now());
-        !summary.ready && summary.detail.contains("IPPool(tunnels): ipipMode: this build has no IPIP tunnels yet")
+        !summary.ready
+            && summary.detail.contains("IPPool(tunnels): ipipMode: this build has no IPIP tunnels yet")
     });
 }

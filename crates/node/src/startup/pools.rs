@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use calico_api::{
-    AllowedUse, AssignmentMode, EncapMode, Entry, IPPool, IPPoolSpec, Key, Kind, Write, decode, encode,
-};
+use calico_api::{AllowedUse, AssignmentMode, Entry, IPPool, IPPoolSpec, Key, Kind, Write, decode, encode};
 use calico_net::{Cidr, Family};
 use smol_str::{SmolStr, format_smolstr};
 
