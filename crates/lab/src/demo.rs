@@ -18,11 +18,15 @@ const REQUEST_TIMEOUT: &str = "1";
 /// How long a change may take to show in a request's answer.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a request should get.
+/// What a request got, and what it should get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
+    /// The server's page.
     Page,
+    /// Nothing, until the time was over.
     Dropped,
+    /// Anything else: refused, no route, another page, no curl. No chapter expects it.
+    Failed,
 }
 
 /// A chapter of the story: what is applied, and who should reach whom after it.
@@ -129,16 +133,25 @@ fn request(lab: &Lab, from: &str, address: &str, port: u16) -> (Answer, String) 
         format!("http://{address}:{port}/")
     };
     let output = lab.in_workload(from, "curl").and_then(|mut c| {
-        Ok(c.args(["-sS", "--max-time", REQUEST_TIMEOUT, "-w", " (HTTP %{http_code})", &url]).output()?)
+        Ok(c.args(["-sS", "--fail", "--max-time", REQUEST_TIMEOUT, "-w", " (HTTP %{http_code})", &url])
+            .output()?)
     });
     match output {
-        Ok(output) if output.status.success() => {
-            (Answer::Page, String::from_utf8_lossy(&output.stdout).trim().replace('\n', ""))
+        Ok(output) => {
+            let said = if output.status.success() { output.stdout } else { output.stderr };
+            (answer(output.status.code()), String::from_utf8_lossy(&said).trim().replace('\n', ""))
         }
-        // curl's exit code 28: the operation timed out. Anything else (refused, no route) is not a silent drop.
-        Ok(output) if output.status.code() == Some(28) => (Answer::Dropped, "timed out".to_owned()),
-        Ok(output) => (Answer::Page, String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => (Answer::Page, format!("{error:#}")),
+        Err(error) => (Answer::Failed, format!("{error:#}")),
+    }
+}
+
+/// What curl's exit code says (curl(1), "EXIT CODES"): 28 is the end of the time; with `--fail` 0 is a page that the
+/// server meant.
+fn answer(exit_code: Option<i32>) -> Answer {
+    match exit_code {
+        Some(0) => Answer::Page,
+        Some(28) => Answer::Dropped,
+        _ => Answer::Failed,
     }
 }
 
@@ -244,4 +257,17 @@ fn write_nginx_configuration(lab: &Lab, node: &str) -> Result<String> {
     let path = dir.join("nginx.conf");
     std::fs::write(&path, conf)?;
     Ok(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_is_a_page() {
+        // 7: refused, as by a node without a server; 22: an HTTP error; none: killed.
+        let codes = [Some(0), Some(28), Some(7), Some(22), None];
+        let answers = codes.map(answer);
+        assert_eq!(answers, [Answer::Page, Answer::Dropped, Answer::Failed, Answer::Failed, Answer::Failed]);
+    }
 }

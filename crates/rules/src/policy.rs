@@ -107,10 +107,13 @@ fn families(rule: &PolicyRule) -> SmallVec<[Option<Family>; 2]> {
             && named_ports.is_empty()
             && not_named_ports.is_empty())
     };
-    if let Some(family) = rule.family {
+    // A match that is forgotten here may be written for no family, and the rule matches more than it says.
+    let PolicyRule { action: _, family, protocol: _, not_protocol: _, icmp, not_icmp, source, destination } =
+        rule;
+    if let Some(family) = *family {
         return smallvec![Some(family)];
     }
-    if depends(&rule.source) || depends(&rule.destination) || rule.icmp.is_some() || rule.not_icmp.is_some() {
+    if depends(source) || depends(destination) || icmp.is_some() || not_icmp.is_some() {
         return Family::ALL.into_iter().map(Some).collect();
     }
     smallvec![None]

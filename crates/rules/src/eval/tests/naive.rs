@@ -34,14 +34,25 @@ pub(super) fn decide(rules: &[Rule], packet: &Packet, members: &Members) -> Deci
 }
 
 fn matches(rule: &Rule, packet: &Packet, members: &Members) -> bool {
+    // A new field must be judged here too, or the reference lets everything pass that the renderer drops.
+    let Rule {
+        action: _,
+        family: only,
+        protocol,
+        not_protocol,
+        icmp: want,
+        not_icmp,
+        source: from,
+        destination: to,
+    } = rule;
     let family = Family::of(packet.source);
-    if rule.family.is_some_and(|f| f != family) {
+    if only.is_some_and(|f| f != family) {
         return false;
     }
-    if rule.protocol.is_some_and(|p| p.number() != packet.protocol) {
+    if protocol.is_some_and(|p| p.number() != packet.protocol) {
         return false;
     }
-    if rule.not_protocol.is_some_and(|p| p.number() == packet.protocol) {
+    if not_protocol.is_some_and(|p| p.number() == packet.protocol) {
         return false;
     }
     let icmp = match packet.header {
@@ -51,12 +62,12 @@ fn matches(rule: &Rule, packet: &Packet, members: &Members) -> bool {
         }
         _ => None,
     };
-    if let Some(want) = rule.icmp
+    if let Some(want) = want
         && !icmp.is_some_and(|(t, c)| t == want.icmp_type && want.code.is_none_or(|w| w == c))
     {
         return false;
     }
-    if let Some(not) = rule.not_icmp {
+    if let Some(not) = not_icmp {
         match icmp {
             Some((t, c)) if t != not.icmp_type || not.code.is_some_and(|n| n != c) => {}
             _ => return false,
@@ -66,9 +77,9 @@ fn matches(rule: &Rule, packet: &Packet, members: &Members) -> bool {
         Header::Ports(s, d) => (Some(s), Some(d)),
         _ => (None, None),
     };
-    let any_protocol = rule.protocol.is_none();
-    side(&rule.source, any_protocol, packet.source, source, packet, members)
-        && side(&rule.destination, any_protocol, packet.destination, destination, packet, members)
+    let any_protocol = protocol.is_none();
+    side(from, any_protocol, packet.source, source, packet, members)
+        && side(to, any_protocol, packet.destination, destination, packet, members)
 }
 
 fn side(
