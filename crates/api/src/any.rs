@@ -11,7 +11,7 @@ use crate::record::Entry;
 use crate::{
     BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec,
     GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec,
-    NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
+    KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.
@@ -115,6 +115,7 @@ impl AnyResource {
             Kind::IPAMConfiguration => part::<IPAMConfigurationSpec>(self),
             Kind::IPPool => part::<IPPoolSpec>(self),
             Kind::IPReservation => part::<IPReservationSpec>(self),
+            Kind::KubeControllersConfiguration => part::<KubeControllersConfigurationSpec>(self),
             Kind::NetworkPolicy => part::<NetworkPolicySpec>(self),
             Kind::NetworkSet => part::<NetworkSetSpec>(self),
             Kind::Node => part::<NodeSpec>(self),
@@ -129,7 +130,6 @@ impl AnyResource {
             }
             Kind::BlockAffinity
             | Kind::CalicoNodeStatus
-            | Kind::KubeControllersConfiguration
             | Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice
             | Kind::KubernetesNetworkPolicy

@@ -20,6 +20,7 @@ pub mod ip_reservation;
 pub mod ipam;
 pub mod ipam_configuration;
 pub mod key;
+pub mod kube_controllers_configuration;
 pub mod kubernetes;
 pub mod meta;
 pub mod network_policy;
@@ -62,6 +63,10 @@ pub use ipam::{
 };
 pub use ipam_configuration::{IPAMConfiguration, IPAMConfigurationSpec};
 pub use key::{AffinityOwner, Key, KeyError, Kind, ResourceKey, Scope};
+pub use kube_controllers_configuration::{
+    AutoHostEndpointConfig, ControllersConfig, KubeControllersConfiguration, KubeControllersConfigurationSpec,
+    KubeControllersConfigurationStatus, NodeControllerConfig, ReconcilerConfig,
+};
 pub use meta::{Condition, Conditions, Labels, Metadata, NoStatus, Resource, Spec};
 pub use network_policy::{
     KubernetesNetworkPolicy, KubernetesNetworkPolicySpec, NetworkPolicy, NetworkPolicySpec,

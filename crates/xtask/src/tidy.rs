@@ -33,6 +33,7 @@ const LAYERS: [(&str, u8); 21] = [
     ("calico-felix", 3),
     ("calico-node", 3),
     ("calico-cni", 3),
+    ("calico-controllers", 3),
     ("calico-ctl", 3),
     ("calico-lab", 3),
     ("calico", 4),
