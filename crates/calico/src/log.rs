@@ -51,7 +51,8 @@ fn level(severity: &str) -> LevelFilter {
         "TRACE" => LevelFilter::TRACE,
         "DEBUG" => LevelFilter::DEBUG,
         "WARNING" => LevelFilter::WARN,
-        "ERROR" | "FATAL" => LevelFilter::ERROR,
+        "ERROR" | "FATAL" | "PANIC" => LevelFilter::ERROR,
+        "NONE" => LevelFilter::OFF,
         _ => LevelFilter::INFO,
     }
 }

@@ -11,6 +11,7 @@
 mod agent;
 mod check_status;
 mod cleanup;
+mod controllers;
 mod dispatch;
 mod health;
 mod init;
@@ -51,6 +52,8 @@ usage: calico COMMAND
   health        ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
                 (also `calico-node -felix-live …`)
   install-cni   put plugins and network configuration on the host, as /opt/cni/bin/install of Calico's image does
+  kube-controllers
+                the cluster's controllers, one process for all nodes: collects addresses that nobody releases
   check-status  -r: are the cluster's controllers ready? -l: do they live?
   ctl           read and change resources (also as `calicoctl`)
   lab           nodes in network namespaces on this machine
@@ -71,9 +74,8 @@ fn main() -> ExitCode {
         Role::InstallCni => with_log("install-cni", |_| install::main()),
         Role::CheckStatus(arguments) => check_status::main(&arguments),
         Role::Node(arguments) => run_node(&arguments),
-        Role::Controllers(_) => {
-            eprintln!("kube-controllers: this build has no controllers");
-            ExitCode::FAILURE
+        Role::Controllers(arguments) => {
+            with_log("kube-controllers", |log| controllers::main(log, &arguments))
         }
         Role::Ctl(arguments) => calico_ctl::main(arguments),
         Role::Command(arguments) => run_command(arguments),
