@@ -26,6 +26,9 @@ const WORKERS: usize = 2;
 /// Between two tries to serve metrics on a port that is not free yet: the server before it may be ending.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Every address of the pod: of both families, or of one where the kernel has no IPv6.
+const EVERYWHERE: [&str; 2] = ["::", "0.0.0.0"];
+
 /// Runs the controllers until they are told to stop.
 pub fn main(log: Log, arguments: &[OsString]) -> ExitCode {
     let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
@@ -126,9 +129,12 @@ impl Surroundings for Process {
     fn serve_metrics(&self, port: u16, registry: Registry, shutdown: CancellationToken) {
         tokio::spawn(async move {
             let registry = Arc::new(registry);
-            while !shutdown.is_cancelled() {
+            for host in EVERYWHERE.into_iter().cycle() {
+                if shutdown.is_cancelled() {
+                    return;
+                }
                 let listening = |address: SocketAddr| tracing::info!(%address, "serving metrics");
-                let at = ("::", port);
+                let at = (host, port);
                 let served =
                     calico_node::health::serve_metrics(at, registry.clone(), listening, shutdown.clone());
                 if let Err(error) = served.await {

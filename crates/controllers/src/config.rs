@@ -144,9 +144,9 @@ impl Environment {
         Ok(environment)
     }
 
-    /// The variables that were taken into account.
-    pub fn given(&self) -> &Labels {
-        &self.given
+    /// Whether probes are answered before the stored settings are known.
+    pub fn has_health(&self) -> bool {
+        self.health != Some(false)
     }
 }
 

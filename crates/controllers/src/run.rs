@@ -67,7 +67,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) {
     };
     node.not_ready("reading the settings");
     let early = shutdown.child_token();
-    let mut early_health = Some(tokio::spawn(health(early.clone())));
+    let mut early_health = options.environment.has_health().then(|| tokio::spawn(health(early.clone())));
     loop {
         let spec = tokio::select! {
             () = shutdown.cancelled() => break,

@@ -17,7 +17,7 @@ const IO_CRATES: [&str; 10] =
 const LINUX_ONLY: [&str; 3] = ["calico-linux", "netlink-sys", "netlink-packet-route"];
 
 /// The layer of each crate of ours. A crate may use lower layers, and inside L1 what [`PIPELINE`] allows.
-const LAYERS: [(&str, u8); 21] = [
+const LAYERS: [(&str, u8); 22] = [
     ("calico-net", 0),
     ("calico-api", 0),
     ("calico-selector", 0),

@@ -53,7 +53,7 @@ impl Kube {
         server.apply("/api/v1/namespaces/shop/serviceaccounts", &account);
         let store = open(&server, ADMIN);
         let kube = Kube { server, ipam: Ipam(Arc::new(store)), directory: tempfile::tempdir().unwrap() };
-        kube.ipam.set_up(3).await;
+        kube.ipam.set_up().await;
         for (node, block, tunnel) in [("n1", "10.0.0.0/28", "10.0.0.0"), ("n2", "10.0.0.16/28", "10.0.0.16")]
         {
             kube.server.apply("/api/v1/nodes", &named("Node", node));
@@ -142,8 +142,7 @@ async fn what_is_left_in_a_cluster_is_collected() {
             && status.contains(r#""KubeAPIServer":{"Ready":true"#)
     })
     .await;
-    let reported = async || kube.ipam.settings().await.status.is_some_and(|s| s.running_config.is_some());
-    until("the settings in force are reported", reported).await;
+    kube.ipam.set_grace(3).await;
 
     kube.delete("/api/v1/namespaces/shop/pods/gone");
     kube.set_status("done", &json!({ "phase": "Succeeded" }));

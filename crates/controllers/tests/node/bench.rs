@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use calico_api::{
-    AffinityOwner, ClusterInformation, ClusterInformationSpec, IPPool, IPPoolSpec, Key,
-    KubeControllersConfiguration, KubeControllersConfigurationSpec, Labels, Selection, Write, decode, encode,
+    AffinityOwner, ClusterInformation, ClusterInformationSpec, Entry, GoDuration, IPPool, IPPoolSpec, Key,
+    Kind, KubeControllersConfiguration, KubeControllersConfigurationSpec, Labels, Selection, Write, decode,
+    encode, merge,
 };
-use calico_controllers::config::{Environment, defaults};
+use calico_controllers::config::Environment;
 use calico_controllers::{Cluster, Options, Surroundings};
 use calico_ipam::{
     AddressRequest, AssignAddress, ClaimAffinity, Known, Machine, Operation, Response, Step, UnixTime,
@@ -99,23 +100,41 @@ fn now() -> UnixTime {
 pub struct Ipam(pub Arc<dyn Store>);
 
 impl Ipam {
-    /// Sets the cluster up: information, a pool, a short grace period.
-    pub async fn set_up(&self, grace_secs: i64) {
+    /// Sets the cluster up: information and a pool.
+    pub async fn set_up(&self) {
         let ready = ClusterInformationSpec { datastore_ready: Some(true), ..Default::default() };
         let information = ClusterInformation::new("", "default", ready);
         let pool = IPPoolSpec { cidr: "10.0.0.0/16".into(), block_size: Some(28), ..IPPoolSpec::default() };
         let pool = IPPool::new("", "pool", pool);
-        let mut settings = defaults();
-        let node = settings.controllers.node.as_mut().unwrap();
-        node.leak_grace_period = Some(calico_api::GoDuration::from_secs(grace_secs));
-        let settings = KubeControllersConfiguration::new("", "default", settings);
-        for (key, value) in [
-            (information.key(), encode(&information)),
-            (pool.key(), encode(&pool)),
-            (settings.key(), encode(&settings)),
-        ] {
+        for (key, value) in [(information.key(), encode(&information)), (pool.key(), encode(&pool))] {
             self.0.commit(&[Write::create(key.into(), value)]).await.unwrap();
         }
+    }
+
+    /// Waits until the role has made its settings and reported them; then sets the grace period, and waits until that is
+    /// in force.
+    pub async fn set_grace(&self, secs: i64) {
+        until("settings are made and reported", async || self.in_force().await.is_some()).await;
+        let period = GoDuration::from_secs(secs);
+        loop {
+            let (entry, mut settings) = self.settings().await.unwrap();
+            settings.spec.controllers.node.as_mut().unwrap().leak_grace_period = Some(period);
+            let value = merge(&entry, &settings).unwrap();
+            match self.0.commit(&[Write::update(entry.key, value, entry.revision)]).await {
+                Ok(_) => break,
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}: {error:?}"),
+            }
+        }
+        until("the grace period is in force", async || {
+            self.in_force().await.and_then(|r| r.controllers.node?.leak_grace_period) == Some(period)
+        })
+        .await;
+    }
+
+    /// The settings that the role says are in force.
+    pub async fn in_force(&self) -> Option<KubeControllersConfigurationSpec> {
+        self.settings().await?.1.status?.running_config
     }
 
     /// Claims a block for a node.
@@ -178,11 +197,11 @@ impl Ipam {
         keys
     }
 
-    /// The settings as they are stored.
-    pub async fn settings(&self) -> KubeControllersConfiguration {
-        let key = Key::resource(calico_api::Kind::KubeControllersConfiguration, "", "default");
-        let entry = self.0.get(&key).await.unwrap().unwrap();
-        decode::<KubeControllersConfigurationSpec>(&entry).unwrap()
+    async fn settings(&self) -> Option<(Entry, KubeControllersConfiguration)> {
+        let key = Key::resource(Kind::KubeControllersConfiguration, "", "default");
+        let entry = self.0.get(&key).await.unwrap()?;
+        let settings = decode::<KubeControllersConfigurationSpec>(&entry).unwrap();
+        Some((entry, settings))
     }
 
     async fn run<O: Operation>(&self, operation: O) -> Result<O::Outcome, O::Error> {

@@ -22,7 +22,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path().join("db")).unwrap());
         let bench = Bench { ipam: Ipam(store), directory };
-        bench.ipam.set_up(2).await;
+        bench.ipam.set_up().await;
         for (node, block, tunnel) in [("n1", "10.0.0.0/28", "10.0.0.0"), ("n2", "10.0.0.16/28", "10.0.0.16")]
         {
             bench.put(&Node::new("", node, NodeSpec::default())).await;
@@ -83,6 +83,7 @@ impl Bench {
 async fn pods_that_went_are_released_and_live_ones_never() {
     let bench = Bench::new().await;
     let role = bench.start("status.json");
+    bench.ipam.set_grace(2).await;
     until("it is ready", async || role.status().contains(r#""NodeController":{"Ready":true"#)).await;
     assert!(role.status().contains(r#""CalicoDatastore":{"Ready":true"#), "{}", role.status());
 
@@ -155,33 +156,21 @@ async fn nothing_is_collected_while_the_datastore_is_locked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_are_reported_and_followed() {
+async fn settings_are_made_reported_and_followed() {
     let bench = Bench::new().await;
     let role = bench.start("status.json");
-    let running = async || bench.ipam.settings().await.status.and_then(|s| s.running_config);
-    until("the settings in force are reported", async || running().await.is_some()).await;
-    let reported = running().await.unwrap();
-    assert!(reported.controllers.node.is_some());
-    assert!(reported.controllers.policy.is_none(), "ENABLED_CONTROLLERS names only one");
     // Nothing is ever released with 0; then a pod goes; then the period comes back.
-    let mut settings = bench.ipam.settings().await;
-    let set = async |settings: &mut calico_api::KubeControllersConfiguration, secs| {
-        let period = calico_api::GoDuration::from_secs(secs);
-        settings.spec.controllers.node.as_mut().unwrap().leak_grace_period = Some(period);
-        bench.put(settings).await;
-        until("it is in force", async || {
-            running().await.and_then(|r| r.controllers.node?.leak_grace_period) == Some(period)
-        })
-        .await;
-    };
-    set(&mut settings, 0).await;
+    bench.ipam.set_grace(0).await;
+    let in_force = bench.ipam.in_force().await.unwrap();
+    assert!(in_force.controllers.node.is_some());
+    assert!(in_force.controllers.policy.is_none(), "ENABLED_CONTROLLERS names only one");
     bench.lose_pod("n1", "a").await;
     until("it is a candidate", async || {
         role.metrics().contains("ipam_allocations_gc_candidates{ippool=\"pool\",node=\"n1\"} 1")
     })
     .await;
     assert!(bench.has("10.0.0.1").await);
-    set(&mut settings, 1).await;
+    bench.ipam.set_grace(1).await;
     until("10.0.0.1 is released", async || !bench.has("10.0.0.1").await).await;
     role.stop().await;
 }

@@ -61,7 +61,7 @@ pub fn deployment() -> Value {
     let spec = json!({
         "replicas": 1,
         "selector": { "matchLabels": labels() },
-        // There is no election: two of them would collect each other's addresses.
+        // There is no election. Two do no harm, but the second would only repeat what the first does.
         "strategy": { "type": "Recreate" },
         "template": { "metadata": { "labels": labels(), "namespace": super::NAMESPACE }, "spec": pod },
     });
