@@ -11,7 +11,8 @@ use crate::record::Entry;
 use crate::{
     BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec,
     GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec,
-    KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec, WorkloadEndpointSpec,
+    KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec,
+    WorkloadEndpointSpec,
 };
 
 /// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.

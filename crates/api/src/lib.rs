@@ -64,8 +64,9 @@ pub use ipam::{
 pub use ipam_configuration::{IPAMConfiguration, IPAMConfigurationSpec};
 pub use key::{AffinityOwner, Key, KeyError, Kind, ResourceKey, Scope};
 pub use kube_controllers_configuration::{
-    AutoHostEndpointConfig, ControllersConfig, KubeControllersConfiguration, KubeControllersConfigurationSpec,
-    KubeControllersConfigurationStatus, NodeControllerConfig, ReconcilerConfig,
+    AutoHostEndpointConfig, ControllersConfig, KubeControllersConfiguration,
+    KubeControllersConfigurationSpec, KubeControllersConfigurationStatus, NodeControllerConfig,
+    ReconcilerConfig,
 };
 pub use meta::{Condition, Conditions, Labels, Metadata, NoStatus, Resource, Spec};
 pub use network_policy::{
