@@ -1,3 +1,5 @@
+//! Pods as the API shows them, and answers that are none.
+
 use futures::FutureExt;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! The environment over the stored settings, and what cannot be used.
+
 use super::*;
 
 fn environment(text: &'static str) -> Result<Environment, ConfigError> {
