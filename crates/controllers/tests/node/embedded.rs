@@ -121,6 +121,7 @@ async fn a_node_that_went_takes_its_blocks_and_its_tunnel_along() {
         .unwrap();
     // Two at once do no harm.
     let (first, second) = (bench.start("first.json"), bench.start("second.json"));
+    bench.ipam.set_grace(2).await;
     let expected =
         ["vxlan-tunnel-addr-n1", "k8s-pod-network.a"].map(|h| format!("/calico/ipam/v2/handle/{h}"));
     until("only what is of n1 is left", async || {
