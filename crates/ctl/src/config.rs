@@ -37,7 +37,21 @@ pub(crate) fn load(global: &Global, context: &Context) -> anyhow::Result<Datasto
             return Err(error).with_context(|| format!("Error reading config file: {}", path.display()));
         }
     };
-    Ok(settings.resolve()?)
+    named(&settings, &|path| path.exists())
+}
+
+/// The datastore of the settings. Nobody is asked to make a new one by looking: where nothing is set, the wrong store
+/// would look empty rather than wrong.
+fn named(settings: &Settings, exists: &dyn Fn(&Path) -> bool) -> anyhow::Result<DatastoreConfig> {
+    let config = settings.resolve()?;
+    match &config {
+        DatastoreConfig::Embedded { path } if settings.is_empty() && !exists(path) => bail!(
+            "no datastore: nothing names one, and this host has no {}; set DATASTORE_TYPE (kubernetes, etcdv3 or embedded) \
+             or write {DEFAULT_FILE}",
+            path.display()
+        ),
+        _ => Ok(config),
+    }
 }
 
 fn is_default(path: &Path) -> bool {
@@ -106,6 +120,19 @@ fn parse_file(text: &str) -> anyhow::Result<Settings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_makes_no_datastore() {
+        let settings = |value: &'static str| {
+            Settings::from_environment(&move |name| {
+                (name == "DATASTORE_TYPE" && !value.is_empty()).then(|| value.to_owned())
+            })
+        };
+        let error = named(&settings(""), &|_| false).expect_err("nothing there");
+        assert!(error.to_string().contains("set DATASTORE_TYPE"), "{error}");
+        assert!(matches!(named(&settings(""), &|_| true), Ok(DatastoreConfig::Embedded { .. })));
+        assert!(matches!(named(&settings("embedded"), &|_| false), Ok(DatastoreConfig::Embedded { .. })));
+    }
 
     #[test]
     fn kubectls_file_is_the_default() {
