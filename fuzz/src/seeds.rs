@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 libfuzzer_sys::fuzz_target!(
     init: write().expect("the seeds' directory can be written"),
-    |_data: &[u8]| std::process::exit(0)
+    // With -runs=0 it ends after the first input; to exit from inside counts as a finding.
+    |_data: &[u8]| ()
 );
 
 fn write() -> std::io::Result<()> {
