@@ -1,6 +1,6 @@
 //! The evaluator: what the IR does to a packet, and why.
 //!
-//! It knows the IR only, none of its renderings: tests hold the renderings against it, and `why` shows its trace. Sets
+//! It knows the IR only, none of its renderings: tests hold the renderings against it. Sets
 //! come as their elements; conntrack's and the routing table's answers come with the packet.
 
 use std::net::IpAddr;

@@ -17,7 +17,7 @@ const IO_CRATES: [&str; 10] =
 const LINUX_ONLY: [&str; 3] = ["calico-linux", "netlink-sys", "netlink-packet-route"];
 
 /// The layer of each crate of ours. A crate may use lower layers, and inside L1 what [`PIPELINE`] allows.
-const LAYERS: [(&str, u8); 22] = [
+const LAYERS: [(&str, u8); 21] = [
     ("calico-net", 0),
     ("calico-api", 0),
     ("calico-selector", 0),
@@ -39,7 +39,6 @@ const LAYERS: [(&str, u8); 22] = [
     ("calico", 4),
     ("calico-testkit", 5),
     ("xtask", 5),
-    ("calico-races", 5),
 ];
 
 /// Arrows inside a layer: the words of L0 build on one another, each engine may use the vocabulary of the engine
