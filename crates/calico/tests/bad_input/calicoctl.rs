@@ -81,7 +81,7 @@ const CASES: [(&str, &[(&str, &str)], &str); 17] = [
     (
         "get node",
         &[("DATASTORE_TYPE", "kubernetes")],
-        "datastore type kubernetes is not supported by this build; use etcdv3 or embedded",
+        "no API server is named; set KUBECONFIG or K8S_API_ENDPOINT (in a pod, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT name it)",
     ),
     (
         "get node",
