@@ -109,6 +109,12 @@ fn always_is_encapsulated_and_heals_and_goes() {
     let b4 = lab.add("b", &["--node", "node2"]);
     let b6 = v6(&lab, "b");
     assert!(lab.sh("a", "ip link show eth0").contains("mtu 1430"));
+    // While a pool changes hands the speaker's routes go on for some seconds.
+    for (address, device) in [(&b4, "vxlan.calico"), (&b6, "vxlan-v6.calico")] {
+        wait_for("the way through the tunnel", || {
+            lab.sh("node1", &format!("ip route get {address}")).contains(&format!("dev {device} "))
+        });
+    }
     count_arrivals(&lab, "node2", "outer", "udp dport 4789");
     count_arrivals(&lab, "node2", "plain", "iifname eth0 icmp type echo-request");
     for address in [&b4, &b6] {

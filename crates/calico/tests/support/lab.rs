@@ -17,7 +17,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_calico");
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// How long anything that the agent does by itself may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for a condition; fails the test with `what` if it never holds.
 pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
