@@ -88,6 +88,10 @@ fn scalar_text(text: &str, depth: usize) -> String {
     if !text.chars().all(is_printable) {
         return double_quoted(text);
     }
+    // A block of nothing but empty lines reads back as less than it was.
+    if text.chars().all(|c| c == '\n') && !text.is_empty() {
+        return double_quoted(text);
+    }
     if text.contains('\n') {
         return literal(text, depth);
     }
@@ -221,6 +225,8 @@ mod tests {
             ("- a", "'- a'"),
             ("fd00::2", "fd00::2"),
             ("a\tb", "\"a\\tb\""),
+            ("\n", "\"\\n\""),
+            ("\n\n", "\"\\n\\n\""),
             ("0x1f", "\"0x1f\""),
             ("0XFF", "\"0XFF\""),
             ("0B0", "\"0B0\""),
