@@ -27,7 +27,6 @@ use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +87,7 @@ fn variable(name: &str) -> Option<String> {
 
 async fn run(log: Log) -> Result<Exit> {
     let shutdown = CancellationToken::new();
-    spawn_signals(shutdown.clone())?;
+    crate::roles::spawn_signals(shutdown.clone(), "told to stop; the kernel stays as it is")?;
     let local = read_local_settings()?;
     let early = resolve(local.iter().cloned()).config;
     log.follow(&early.log_severity_screen);
@@ -164,20 +163,6 @@ async fn follow_severity(log: Log, mut in_force: watch::Receiver<Resolution>) {
     while in_force.changed().await.is_ok() {
         log.follow(&in_force.borrow_and_update().config.log_severity_screen);
     }
-}
-
-fn spawn_signals(shutdown: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("told to stop; the kernel stays as it is");
-        shutdown.cancel();
-    });
-    Ok(())
 }
 
 /// Options of Felix's file and of the environment.

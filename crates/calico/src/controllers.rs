@@ -15,7 +15,6 @@ use calico_store::config::{DatastoreConfig, Settings};
 use calico_store_kube::{KubeClient, KubeStore};
 use futures::FutureExt;
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
@@ -59,7 +58,7 @@ fn variable(name: &str) -> Option<String> {
 
 async fn run(log: Log) -> Result<()> {
     let shutdown = CancellationToken::new();
-    spawn_signals(shutdown.clone())?;
+    crate::roles::spawn_signals(shutdown.clone(), "told to stop")?;
     let environment = Environment::read(&variable)?;
     let (store, cluster) = open().await?;
     let options = Options {
@@ -100,20 +99,6 @@ fn api_cluster(client: KubeClient) -> ApiCluster {
         }
         .boxed()
     }))
-}
-
-fn spawn_signals(shutdown: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("told to stop");
-        shutdown.cancel();
-    });
-    Ok(())
 }
 
 /// What of this process follows the settings.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use calico_felix::Exit;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +60,21 @@ impl Roles {
         }
         Ok(Exit::Shutdown)
     }
+}
+
+/// Ends a process's roles on SIGTERM and SIGINT; `word` is what the log says then.
+pub fn spawn_signals(shutdown: CancellationToken, word: &'static str) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("{word}");
+        shutdown.cancel();
+    });
+    Ok(())
 }
 
 #[cfg(test)]
