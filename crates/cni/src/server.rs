@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::arguments::{Arguments, Verb};
 use crate::error::{CniError, Code};
@@ -23,6 +24,10 @@ const MAX_WAITING: usize = 1024;
 
 /// How long a plugin may take to say what it wants: it writes it at once or it is gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests in flight may go on when the agent ends. Whoever waits longer hears nothing: as good as no agent,
+/// so an ADD may be tried again and a DEL goes into the spool for the next one.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often the spool is looked at again for requests that could not be done, or came while we were starting.
 const SPOOL_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,8 +62,8 @@ impl<W: Work> Server<W> {
         })
     }
 
-    /// Listens until `shutdown`. The spool is worked off meanwhile: a datastore that is away must not keep ADDs and
-    /// STATUS from being answered.
+    /// Listens until `shutdown`, and answers what has begun for [`GRACE`] longer. The spool is worked off meanwhile: a
+    /// datastore that is away must not keep ADDs and STATUS from being answered.
     pub async fn serve(self: Arc<Self>, socket: &Path, shutdown: CancellationToken) -> io::Result<()> {
         self.serve_on(bind(socket)?, shutdown).await
     }
@@ -70,11 +75,12 @@ impl<W: Work> Server<W> {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         tokio::spawn(self.clone().drain_until(shutdown.clone()));
+        let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.clone().spawn_connection(stream),
+                    Ok((stream, _)) => drop(connections.spawn(self.clone().converse(stream, cut.clone()))),
                     Err(error) => {
                         // Out of descriptors, most likely: do not spin on it.
                         tracing::warn!(%error, "cannot accept a CNI request");
@@ -83,14 +89,23 @@ impl<W: Work> Server<W> {
                 },
             }
         }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+            tracing::info!(requests = connections.len(), "CNI requests are left to the next agent");
+        }
+        // Before anything that they need goes: an answer that tells of our end would be taken for theirs.
+        cut.cancel();
+        connections.wait().await;
+        Ok(())
     }
 
-    fn spawn_connection(self: Arc<Self>, stream: UnixStream) {
-        tokio::spawn(async move {
-            if let Err(error) = self.serve_connection(stream).await {
-                tracing::warn!(%error, "a CNI request broke off");
-            }
-        });
+    /// One request and its answer, unless the connection is `cut` before.
+    async fn converse(self: Arc<Self>, stream: UnixStream, cut: CancellationToken) {
+        match cut.run_until_cancelled_owned(self.serve_connection(stream)).await {
+            Some(Ok(())) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "a CNI request broke off"),
+        }
     }
 
     async fn serve_connection(self: Arc<Self>, mut stream: UnixStream) -> io::Result<()> {

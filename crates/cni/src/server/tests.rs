@@ -56,11 +56,14 @@ fn request(verb: Verb, container: &str) -> Request {
     }
 }
 
+const SOCKET: &str = "cni.sock";
+
 struct Fixture {
     dir: tempfile::TempDir,
     held: Arc<Held>,
     server: Arc<Server<Arc<Held>>>,
     shutdown: CancellationToken,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
 }
 
 impl Fixture {
@@ -75,14 +78,19 @@ impl Fixture {
             verbs: std::sync::Mutex::default(),
         });
         let server = Server::new(held.clone(), &dir.path().join("spool"));
-        let fixture = Fixture { held, server: server.clone(), shutdown: CancellationToken::new(), dir };
-        let (socket, shutdown) = (fixture.socket(), fixture.shutdown.clone());
-        tokio::spawn(async move { server.serve(&socket, shutdown).await });
-        fixture
+        let (socket, shutdown) = (dir.path().join(SOCKET), CancellationToken::new());
+        let (serving, told) = (server.clone(), shutdown.clone());
+        let serving = tokio::spawn(async move { serving.serve(&socket, told).await });
+        Fixture { dir, held, server, shutdown, serving }
     }
 
     fn socket(&self) -> PathBuf {
-        self.dir.path().join("cni.sock")
+        self.dir.path().join(SOCKET)
+    }
+
+    /// Waits until the server has ended.
+    async fn ended(&mut self) {
+        (&mut self.serving).await.expect("no panic").expect("no error");
     }
 
     fn call(&self, request: Request, file: Option<std::fs::File>) -> tokio::task::JoinHandle<Response> {
@@ -228,6 +236,30 @@ async fn a_spooled_del_that_is_wrong_is_set_aside() {
         tokio::task::yield_now().await;
     }
     assert!(file.with_extension("bad").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_begun_is_answered_when_the_agent_ends_or_nothing_is_said() {
+    let mut fixture = Fixture::start().await;
+    let quick = fixture.call(request(Verb::Add, "a"), None);
+    fixture.until_started(1).await;
+    fixture.shutdown.cancel();
+    while !quick.is_finished() {
+        fixture.held.release.notify_waiters();
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(quick.await.expect("in time"), Response::Done(_)));
+    fixture.ended().await;
+
+    let mut fixture = Fixture::start().await;
+    let (socket, long) = (fixture.socket(), Duration::from_secs(10));
+    let endless = tokio::task::spawn_blocking(move || {
+        client::call(&socket, &request(Verb::Del, "stuck"), None, long, long)
+    });
+    fixture.until_started(1).await;
+    fixture.shutdown.cancel();
+    fixture.ended().await;
+    endless.await.expect("no panic").expect_err("no answer: a DEL is spooled for the next agent");
 }
 
 #[test]
