@@ -27,10 +27,10 @@ use daemon::{Daemon, Paths};
 
 /// The wait before the first restart. Short: peers and the kernel keep our routes only for a while.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// The longest wait before a restart.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The longest wait before a restart. A start costs milliseconds, and meanwhile this node learns of no change.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// A daemon that ran for so long was a good one: its successor starts without delay.
-const GOOD_RUN: Duration = Duration::from_secs(60);
+const GOOD_RUN: Duration = Duration::from_secs(10);
 /// How long to wait before a failed reconfiguration of a good configuration is tried again.
 const RECONFIGURE_RETRY: Duration = Duration::from_secs(1);
 

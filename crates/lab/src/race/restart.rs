@@ -102,7 +102,8 @@ fn is_dip(line: &str) -> bool {
     line.starts_with("Deleted") && (line.contains("10.244.") || line.contains("fd00:10:244:"))
 }
 
-/// Waits a random moment, kills, and waits until the node is ready again.
+/// Waits a random moment, kills, and waits until the nodes are ready and their BIRDs have recovered: a second death
+/// before the end-of-RIB costs routes by design (RFC 4724 §4.2, "consecutive restarts").
 fn one_round(lab: &Lab, nodes: &[String; 2], victim: Victim, round: u32) -> Result<()> {
     std::thread::sleep(random_moment(LONGEST_WAIT)?);
     if victim == Victim::None {
@@ -111,7 +112,22 @@ fn one_round(lab: &Lab, nodes: &[String; 2], victim: Victim, round: u32) -> Resu
     let node = &nodes[usize::try_from(round)? % 2];
     step(&format!("kill {} of {victim:?} on {node}", round + 1));
     strike(lab, node, victim, round)?;
-    nodes.iter().try_for_each(|node| wait_ready(lab, node)).with_context(|| format!("kill {}", round + 1))
+    let recovered = |node: &String| wait_ready(lab, node).and_then(|()| wait_recovered(lab, node));
+    nodes.iter().try_for_each(recovered).with_context(|| format!("kill {}", round + 1))
+}
+
+/// Waits until BIRD neither recovers itself nor keeps routes for a neighbour that does.
+fn wait_recovered(lab: &Lab, node: &str) -> Result<()> {
+    let recovers = |question: &[&str], sign: &str| -> Result<bool> {
+        let mut birdcl = lab.on_node(node, "birdcl")?;
+        birdcl.args(["-s", "/run/calico/bird.ctl"]).args(question);
+        Ok(crate::process::output(&mut birdcl)?.to_lowercase().contains(sign))
+    };
+    let recovered = until(Duration::from_secs(60), Duration::from_millis(50), || {
+        recovers(&["show", "status"], "graceful restart recovery").is_ok_and(|yes| !yes)
+            && recovers(&["show", "protocols", "all"], "graceful restart active").is_ok_and(|yes| !yes)
+    });
+    if recovered { Ok(()) } else { bail!("{node}: BGP has not recovered after 60 s") }
 }
 
 fn wait_ready(lab: &Lab, node: &str) -> Result<()> {
