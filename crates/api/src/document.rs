@@ -1,13 +1,16 @@
 //! Users' files: YAML or JSON, one or many documents, read strictly into resources.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::any::AnyResource;
+use crate::defaults;
 use crate::felix_config::TABLE;
-use crate::key::Kind;
+use crate::key::{Kind, Scope};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
-use crate::strict;
-use crate::validate::ValidationError;
+use crate::strict::{self, Reading};
+use crate::validate::{ValidationError, validate};
 use crate::{
     BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
     GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec,
@@ -21,19 +24,31 @@ pub enum DocumentError {
     /// Neither YAML nor JSON.
     #[error("{0}")]
     Syntax(String),
-    /// A document is no resource.
-    #[error("{place}: {}", list(errors))]
-    Invalid {
-        /// Which: `document 2 (NetworkPolicy a.b)`.
-        place: String,
-        /// Everything wrong with it.
-        errors: Vec<ValidationError>,
-    },
+    /// Documents are no resources.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Mistake>),
 }
 
-fn list(errors: &[ValidationError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// One thing wrong with one document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {error}")]
+pub struct Mistake {
+    /// Which document: `document 2 (NetworkPolicy a.b)`.
+    pub place: String,
+    /// What is wrong with it.
+    pub error: ValidationError,
 }
+
+/// One thing in the line of what comes before it, more in lines of their own.
+pub fn lines<T: std::fmt::Display>(things: &[T]) -> String {
+    match things {
+        [thing] => thing.to_string(),
+        things => things.iter().map(|thing| format!("\n  {thing}")).collect(),
+    }
+}
+
+/// What a resource is made of.
+const MEMBERS: [&str; 5] = ["kind", "apiVersion", "metadata", "spec", "status"];
 
 /// Metadata that Kubernetes objects may have and that passes through.
 const OTHER_METADATA: [&str; 9] = [
@@ -66,16 +81,50 @@ fn syntax(message: &str) -> String {
 /// The resources of a file, lists taken apart, without defaults. Every field must be known; case of names is forgiven.
 ///
 /// # Errors
-/// At the first document that is not a resource, with everything that is wrong with it.
+/// When a document is not a resource, with everything that is wrong with all of them, rules of validation included.
 pub fn parse_documents(text: &str) -> Result<Vec<AnyResource>, DocumentError> {
-    let mut resources = Vec::new();
+    let mut documents = Vec::new();
     for (index, value) in parse_values(text)?.into_iter().enumerate() {
         let place = format!("document {}", index + 1);
-        for (item_place, item) in items(place, value) {
-            resources.push(parse_resource(&item_place, &item)?);
-        }
+        documents.extend(items(place, value).into_iter().map(|(place, item)| read_document(&place, &item)));
     }
-    Ok(resources)
+    resources(documents)
+}
+
+/// A document as far as it can be read.
+struct Document {
+    place: String,
+    resource: Option<AnyResource>,
+    errors: Vec<ValidationError>,
+    /// Where values were left out of `resource`.
+    left_out: BTreeSet<String>,
+}
+
+fn resources(documents: Vec<Document>) -> Result<Vec<AnyResource>, DocumentError> {
+    if documents.iter().all(|d| d.errors.is_empty()) {
+        return Ok(documents.into_iter().filter_map(|d| d.resource).collect());
+    }
+    let mistakes = documents.into_iter().flat_map(|document| {
+        let Document { place, resource, mut errors, left_out } = document;
+        errors.extend(resource.into_iter().flat_map(|r| broken_rules(r, &left_out)));
+        errors.into_iter().map(move |error| Mistake { place: place.clone(), error })
+    });
+    Err(DocumentError::Invalid(mistakes.collect()))
+}
+
+/// What validation will say of a resource once it can be read.
+fn broken_rules(mut resource: AnyResource, left_out: &BTreeSet<String>) -> Vec<ValidationError> {
+    if resource.kind.scope() == Scope::Namespaced && resource.metadata.namespace.is_empty() {
+        // The command line gives one.
+        resource.metadata.namespace = "default".into();
+    }
+    defaults::apply(&mut resource);
+    let errors = validate(&resource).into_iter();
+    errors
+        .filter_map(|error| {
+            Some(ValidationError { field: strict::path_in_document(&error.field, left_out)?, ..error })
+        })
+        .collect()
 }
 
 /// The members of a list (`kind: List`, `kind: <Kind>List`, or a plain JSON list), or the value itself.
@@ -100,6 +149,16 @@ fn items(place: String, value: Value) -> Vec<(String, Value)> {
 /// # Errors
 /// With everything that is wrong with it.
 pub fn parse_resource(place: &str, value: &Value) -> Result<AnyResource, DocumentError> {
+    match read_document(place, value) {
+        Document { resource: Some(resource), errors, .. } if errors.is_empty() => Ok(resource),
+        Document { place, errors, .. } => {
+            let mistakes = errors.into_iter().map(|error| Mistake { place: place.clone(), error });
+            Err(DocumentError::Invalid(mistakes.collect()))
+        }
+    }
+}
+
+fn read_document(place: &str, value: &Value) -> Document {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let kind_name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
     let place = match (kind_name, name) {
@@ -107,124 +166,122 @@ pub fn parse_resource(place: &str, value: &Value) -> Result<AnyResource, Documen
         (kind, "") => format!("{place} ({kind})"),
         (kind, name) => format!("{place} ({kind} {name})"),
     };
-    read_resource(value, kind_name).map_err(|errors| DocumentError::Invalid { place, errors })
+    let mut document = Document { place, resource: None, errors: Vec::new(), left_out: BTreeSet::new() };
+    document.read(value, kind_name);
+    document
 }
 
-fn error(field: &str, value: impl Into<String>, reason: impl Into<String>) -> ValidationError {
-    ValidationError { field: field.to_owned(), value: value.into(), reason: reason.into() }
-}
-
-fn read_resource(value: &Value, kind_name: &str) -> Result<AnyResource, Vec<ValidationError>> {
-    let Value::Object(map) = value else {
-        return Err(vec![error(
-            "",
-            value.to_string(),
-            "is no resource: kind, apiVersion, metadata and spec are needed",
-        )]);
-    };
-    let Some(kind) = Kind::ALL.iter().copied().find(|k| k.name() == kind_name) else {
-        let reason = if kind_name.is_empty() { "is needed" } else { "is no kind of resource" };
-        return Err(vec![error("kind", kind_name, reason)]);
-    };
-    let mut errors = Vec::new();
-    match map.get("apiVersion").and_then(Value::as_str) {
-        Some(API_VERSION) => {}
-        other => {
-            errors.push(error("apiVersion", other.unwrap_or_default(), format!("must be {API_VERSION}")))
+impl Document {
+    fn read(&mut self, value: &Value, kind_name: &str) {
+        let Value::Object(map) = value else {
+            self.add("", value, "is no resource: kind, apiVersion, metadata and spec are needed");
+            return;
+        };
+        let Some(kind) = Kind::ALL.iter().copied().find(|k| k.name() == kind_name) else {
+            let reason = if kind_name.is_empty() { "is needed" } else { "is no kind of resource" };
+            self.add("kind", kind_name, reason);
+            return;
+        };
+        match map.get("apiVersion").and_then(Value::as_str) {
+            Some(API_VERSION) => {}
+            other => self.add("apiVersion", other.unwrap_or_default(), &format!("must be {API_VERSION}")),
         }
-    }
-    for name in
-        map.keys().filter(|k| !["kind", "apiVersion", "metadata", "spec", "status"].contains(&k.as_str()))
-    {
-        errors.push(error(name, "", "this field is not known here: it is misspelt or in the wrong place"));
-    }
-    let metadata = read_metadata(map.get("metadata"), &mut errors);
-    let empty = Value::Object(Map::new());
-    let spec = map.get("spec").filter(|v| !v.is_null()).unwrap_or(&empty);
-    let status = map.get("status").filter(|v| !v.is_null());
-    let read = read_spec(kind, metadata, spec, status);
-    match read {
-        Ok(resource) if errors.is_empty() => Ok(resource),
-        Ok(_) => Err(errors),
-        Err(more) => {
-            errors.extend(more);
-            Err(errors)
+        for name in map.keys().filter(|k| !MEMBERS.contains(&k.as_str())) {
+            self.add(name, "", "this field is not known here: it is misspelt or in the wrong place");
         }
+        let metadata = self.read_metadata(map.get("metadata"));
+        let empty = Value::Object(Map::new());
+        let spec = map.get("spec").filter(|v| !v.is_null()).unwrap_or(&empty);
+        let status = map.get("status").filter(|v| !v.is_null());
+        self.resource = self.read_spec(kind, metadata, spec, status);
     }
-}
 
-fn read_metadata(value: Option<&Value>, errors: &mut Vec<ValidationError>) -> Metadata {
-    let Some(value) = value.filter(|v| !v.is_null()) else {
-        errors.push(error("metadata", "", "is needed"));
-        return Metadata::default();
-    };
-    match strict::from_value::<Metadata>("metadata", value) {
-        Ok(metadata) => {
-            for name in metadata.other.keys().filter(|k| !OTHER_METADATA.contains(&k.as_str())) {
-                let reason = "this field is not known here: it is misspelt or in the wrong place";
-                errors.push(error(&strict::join("metadata", name), "", reason));
+    fn add(&mut self, field: &str, value: impl std::fmt::Display, reason: &str) {
+        self.errors.push(ValidationError::new(field, value, reason));
+    }
+
+    /// What can be read of a part of the document.
+    fn part<T: for<'de> serde::Deserialize<'de>>(&mut self, path: &str, value: &Value) -> Option<T> {
+        let Reading { value, errors, left_out } = strict::read(path, value);
+        self.errors.extend(errors);
+        self.left_out.extend(left_out);
+        if value.is_none() {
+            self.left_out.insert(path.to_owned());
+        }
+        value
+    }
+
+    fn read_metadata(&mut self, value: Option<&Value>) -> Metadata {
+        let Some(value) = value.filter(|v| !v.is_null()) else {
+            self.add("metadata", "", "is needed");
+            self.left_out.insert("metadata".to_owned());
+            return Metadata::default();
+        };
+        let metadata: Metadata = self.part("metadata", value).unwrap_or_default();
+        for name in metadata.other.keys().filter(|k| !OTHER_METADATA.contains(&k.as_str())) {
+            let reason = "this field is not known here: it is misspelt or in the wrong place";
+            self.add(&strict::join("metadata", name), "", reason);
+        }
+        metadata
+    }
+
+    fn read_spec(
+        &mut self,
+        kind: Kind,
+        metadata: Metadata,
+        spec: &Value,
+        status: Option<&Value>,
+    ) -> Option<AnyResource> {
+        match kind {
+            Kind::BGPConfiguration => self.typed::<BGPConfigurationSpec>(metadata, spec, status),
+            Kind::BGPFilter => self.typed::<BGPFilterSpec>(metadata, spec, status),
+            Kind::BGPPeer => self.typed::<BGPPeerSpec>(metadata, spec, status),
+            Kind::ClusterInformation => self.typed::<ClusterInformationSpec>(metadata, spec, status),
+            Kind::FelixConfiguration => {
+                self.typed::<FelixConfigurationSpec>(metadata, &felix_names(spec), status)
             }
-            metadata
-        }
-        Err(more) => {
-            errors.extend(more);
-            Metadata::default()
+            Kind::GlobalNetworkPolicy => self.typed::<GlobalNetworkPolicySpec>(metadata, spec, status),
+            Kind::GlobalNetworkSet => self.typed::<GlobalNetworkSetSpec>(metadata, spec, status),
+            Kind::HostEndpoint => self.typed::<HostEndpointSpec>(metadata, spec, status),
+            Kind::IPAMConfiguration => self.typed::<IPAMConfigurationSpec>(metadata, spec, status),
+            Kind::IPPool => self.typed::<IPPoolSpec>(metadata, spec, status),
+            Kind::IPReservation => self.typed::<IPReservationSpec>(metadata, spec, status),
+            Kind::NetworkPolicy => self.typed::<NetworkPolicySpec>(metadata, spec, status),
+            Kind::NetworkSet => self.typed::<NetworkSetSpec>(metadata, spec, status),
+            Kind::Node => self.typed::<NodeSpec>(metadata, spec, status),
+            Kind::Profile => self.typed::<ProfileSpec>(metadata, spec, status),
+            Kind::Tier => self.typed::<TierSpec>(metadata, spec, status),
+            Kind::WorkloadEndpoint => self.typed::<WorkloadEndpointSpec>(metadata, spec, status),
+            Kind::BlockAffinity
+            | Kind::CalicoNodeStatus
+            | Kind::KubeControllersConfiguration
+            | Kind::KubernetesClusterNetworkPolicy
+            | Kind::KubernetesEndpointSlice
+            | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesService
+            | Kind::StagedGlobalNetworkPolicy
+            | Kind::StagedKubernetesNetworkPolicy
+            | Kind::StagedNetworkPolicy => match spec {
+                Value::Object(spec) => {
+                    Some(AnyResource { kind, metadata, spec: spec.clone(), status: status.cloned() })
+                }
+                other => {
+                    self.add("spec", other, "must be a map");
+                    None
+                }
+            },
         }
     }
-}
 
-fn read_spec(
-    kind: Kind,
-    metadata: Metadata,
-    spec: &Value,
-    status: Option<&Value>,
-) -> Result<AnyResource, Vec<ValidationError>> {
-    match kind {
-        Kind::BGPConfiguration => typed::<BGPConfigurationSpec>(metadata, spec, status),
-        Kind::BGPFilter => typed::<BGPFilterSpec>(metadata, spec, status),
-        Kind::BGPPeer => typed::<BGPPeerSpec>(metadata, spec, status),
-        Kind::ClusterInformation => typed::<ClusterInformationSpec>(metadata, spec, status),
-        Kind::FelixConfiguration => typed::<FelixConfigurationSpec>(metadata, &felix_names(spec), status),
-        Kind::GlobalNetworkPolicy => typed::<GlobalNetworkPolicySpec>(metadata, spec, status),
-        Kind::GlobalNetworkSet => typed::<GlobalNetworkSetSpec>(metadata, spec, status),
-        Kind::HostEndpoint => typed::<HostEndpointSpec>(metadata, spec, status),
-        Kind::IPAMConfiguration => typed::<IPAMConfigurationSpec>(metadata, spec, status),
-        Kind::IPPool => typed::<IPPoolSpec>(metadata, spec, status),
-        Kind::IPReservation => typed::<IPReservationSpec>(metadata, spec, status),
-        Kind::NetworkPolicy => typed::<NetworkPolicySpec>(metadata, spec, status),
-        Kind::NetworkSet => typed::<NetworkSetSpec>(metadata, spec, status),
-        Kind::Node => typed::<NodeSpec>(metadata, spec, status),
-        Kind::Profile => typed::<ProfileSpec>(metadata, spec, status),
-        Kind::Tier => typed::<TierSpec>(metadata, spec, status),
-        Kind::WorkloadEndpoint => typed::<WorkloadEndpointSpec>(metadata, spec, status),
-        Kind::BlockAffinity
-        | Kind::CalicoNodeStatus
-        | Kind::KubeControllersConfiguration
-        | Kind::KubernetesClusterNetworkPolicy
-        | Kind::KubernetesEndpointSlice
-        | Kind::KubernetesNetworkPolicy
-        | Kind::KubernetesService
-        | Kind::StagedGlobalNetworkPolicy
-        | Kind::StagedKubernetesNetworkPolicy
-        | Kind::StagedNetworkPolicy => match spec {
-            Value::Object(spec) => {
-                Ok(AnyResource { kind, metadata, spec: spec.clone(), status: status.cloned() })
-            }
-            other => Err(vec![error("spec", other.to_string(), "must be an object")]),
-        },
-    }
-}
-
-fn typed<S: Spec>(
-    metadata: Metadata,
-    spec: &Value,
-    status: Option<&Value>,
-) -> Result<AnyResource, Vec<ValidationError>> {
-    let spec = strict::from_value::<S>("spec", spec);
-    let status = status.map(|s| strict::from_value::<S::Status>("status", s)).transpose();
-    match (spec, status) {
-        (Ok(spec), Ok(status)) => Ok(AnyResource::from(&Resource { metadata, spec, status })),
-        (spec, status) => Err(spec.err().into_iter().chain(status.err()).flatten().collect()),
+    fn typed<S: Spec>(
+        &mut self,
+        metadata: Metadata,
+        spec: &Value,
+        status: Option<&Value>,
+    ) -> Option<AnyResource> {
+        let spec = self.part::<S>("spec", spec);
+        let status = status.and_then(|s| self.part::<S::Status>("status", s));
+        Some(AnyResource::from(&Resource { metadata, spec: spec?, status }))
     }
 }
 

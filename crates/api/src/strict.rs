@@ -1,40 +1,112 @@
 //! Reading a JSON value into a type the way users' files are read: every field that the type does not have is an
 //! error that names its path, and names are matched without regard to case, as Go's decoder does.
 
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::validate::ValidationError;
 
-/// Reads `value`, which stands at `path` in its document. All unknown fields are reported, and at most one value of
-/// the wrong type (reading ends there).
+/// Most values of the wrong type that are told at once: each costs another reading of the whole.
+const MOST_WRONG: usize = 50;
+
+/// Reads `value`, which stands at `path` in its document.
+///
+/// # Errors
+/// With all unknown fields and all values of the wrong type.
 pub(crate) fn from_value<'de, T: de::Deserialize<'de>>(
     path: &str,
     value: &Value,
 ) -> Result<T, Vec<ValidationError>> {
-    let mut unknown = Vec::new();
-    let result = T::deserialize(At { path: path.to_owned(), value, unknown: &mut unknown });
-    match result {
-        Ok(read) if unknown.is_empty() => Ok(read),
-        Ok(_) => Err(unknown),
-        Err(Failure { path, value, reason }) => {
-            unknown.push(ValidationError { field: path, value, reason });
-            Err(unknown)
-        }
+    match read(path, value) {
+        Reading { value: Some(value), errors, .. } if errors.is_empty() => Ok(value),
+        Reading { errors, .. } => Err(errors),
     }
+}
+
+/// What can be read of a value, and what is wrong with it.
+pub(crate) struct Reading<T> {
+    /// Without what is wrong; none where nothing is left.
+    pub(crate) value: Option<T>,
+    /// Unknown fields and values of the wrong type.
+    pub(crate) errors: Vec<ValidationError>,
+    /// Where values were left out.
+    pub(crate) left_out: BTreeSet<String>,
+}
+
+/// Reads what is right of `value`, and says what is wrong. A type's own reading ends at the first wrong value, so it is
+/// read again without that one, until the rest can be read.
+pub(crate) fn read<'de, T: de::Deserialize<'de>>(path: &str, value: &Value) -> Reading<T> {
+    let mut faults = Faults::default();
+    let mut wrong = Vec::new();
+    let value = loop {
+        let Failure { place, field, value, reason } =
+            match T::deserialize(At { path: path.to_owned(), value, faults: &mut faults }) {
+                Ok(value) => break Some(value),
+                Err(failure) => failure,
+            };
+        // What is needed and was left out is there, only wrong.
+        if !faults.left_out.contains(&field) {
+            wrong.push(ValidationError::new(field, value, reason));
+        }
+        let inner = place.filter(|place| place != path);
+        if wrong.len() >= MOST_WRONG || !inner.is_some_and(|place| faults.left_out.insert(place)) {
+            break None;
+        }
+    };
+    let reason = "this field is not known here: it is misspelt or in the wrong place";
+    let unknown = faults.unknown.into_iter().map(|(field, value)| ValidationError::new(field, value, reason));
+    Reading { value, errors: unknown.chain(wrong).collect(), left_out: faults.left_out }
+}
+
+/// Where a field of what was read stands in the document: its lists lack what was left out. None for what was itself
+/// left out, or has lost a part.
+pub(crate) fn path_in_document(field: &str, left_out: &BTreeSet<String>) -> Option<String> {
+    let mut path = String::with_capacity(field.len());
+    for (n, part) in field.split('[').enumerate() {
+        let (index, rest) = match (n, part.split_once(']')) {
+            (1.., Some((index, rest))) => (index.parse().ok(), rest),
+            _ => (None, part),
+        };
+        if let Some(index) = index {
+            let mut kept = (0..).map(|i: usize| format!("{path}[{i}]")).filter(|p| !left_out.contains(p));
+            path = kept.nth(index).unwrap_or_default();
+        } else if n > 0 {
+            path.push('[');
+        }
+        path.push_str(rest);
+    }
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    (!left_out.iter().any(|left| within(&path, left) || within(left, &path))).then_some(path)
+}
+
+/// What is wrong so far, by path.
+#[derive(Debug, Default)]
+struct Faults {
+    /// Fields that a type does not have, with their values as shown.
+    unknown: IndexMap<String, String>,
+    /// Values of the wrong type: they are passed over.
+    left_out: BTreeSet<String>,
 }
 
 /// A value of the wrong type: where, what, and what would be right.
 #[derive(Debug)]
 struct Failure {
-    path: String,
+    /// The value that cannot be read; none until it is known.
+    place: Option<String>,
+    /// The value, or the member that it lacks.
+    field: String,
     value: String,
     reason: String,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path, self.reason)
+        write!(f, "{}: {}", self.field, self.reason)
     }
 }
 
@@ -42,17 +114,28 @@ impl std::error::Error for Failure {}
 
 impl de::Error for Failure {
     fn custom<T: std::fmt::Display>(message: T) -> Failure {
-        Failure { path: String::new(), value: String::new(), reason: message.to_string() }
+        Failure { place: None, field: String::new(), value: String::new(), reason: message.to_string() }
+    }
+
+    fn missing_field(field: &'static str) -> Failure {
+        Failure { field: field.to_owned(), ..<Failure as de::Error>::custom("is needed") }
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Failure {
         // The value itself is shown beside the reason.
+        let expected = expected.to_string();
+        // Serde's words for what users know as lists and maps.
+        let expected = match expected.as_str() {
+            "a sequence" => "a list",
+            name if name.starts_with("struct ") => "a map",
+            other => other,
+        };
         let hint = match found {
-            de::Unexpected::Bool(_) if expected.to_string() == "a string" => {
+            de::Unexpected::Bool(_) if expected == "a string" => {
                 ": put it in quotes (YAML reads a bare y, n, yes, no, on and off as true or false)"
             }
             de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_)
-                if expected.to_string() == "a string" =>
+                if expected == "a string" =>
             {
                 ": put it in quotes"
             }
@@ -65,12 +148,24 @@ impl de::Error for Failure {
 impl Failure {
     /// The innermost place wins.
     fn at(mut self, path: &str, value: &Value) -> Failure {
-        if self.path.is_empty() {
-            path.clone_into(&mut self.path);
-            self.value = shown(value);
+        if self.place.is_none() {
+            self.place = Some(path.to_owned());
+            if self.field.is_empty() {
+                path.clone_into(&mut self.field);
+                self.reason = without_value(&text_of(value), &self.reason).to_owned();
+                self.value = shown(value);
+            } else {
+                self.field = join(path, &self.field);
+            }
         }
         self
     }
+}
+
+/// A reason without the value that it begins with: the value stands before the reason.
+pub(crate) fn without_value<'a>(value: &str, reason: &'a str) -> &'a str {
+    let rest = reason.strip_prefix(&format!("{value:?}"));
+    rest.and_then(|rest| rest.strip_prefix(' ')).unwrap_or(reason)
 }
 
 /// What a value is, without the value.
@@ -88,18 +183,22 @@ fn kind_of(found: &de::Unexpected<'_>) -> &'static str {
 /// A value as errors show it: text without quotes, long things cut.
 fn shown(value: &Value) -> String {
     const LONGEST: usize = 80;
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = text_of(value);
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
 }
 
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// A value and its place.
 struct At<'a, 'v> {
     path: String,
     value: &'v Value,
-    unknown: &'a mut Vec<ValidationError>,
+    faults: &'a mut Faults,
 }
 
 impl At<'_, '_> {
@@ -109,16 +208,16 @@ impl At<'_, '_> {
         fields: Option<&'static [&'static str]>,
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        let At { path, value, unknown } = self;
+        let At { path, value, faults } = self;
         let result = match value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(b) => visitor.visit_bool(*b),
             Value::String(s) => visitor.visit_str(s),
             Value::Number(n) => visit_number(n, visitor),
-            Value::Array(list) => visitor.visit_seq(Elements { path: &path, index: 0, list, unknown }),
+            Value::Array(list) => visitor.visit_seq(Elements { path: &path, index: 0, list, faults }),
             Value::Object(map) => {
-                let entries = known(&path, map, fields, unknown);
-                visitor.visit_map(Entries { path: &path, entries: entries.into_iter(), next: None, unknown })
+                let entries = known(&path, map, fields, faults);
+                visitor.visit_map(Entries { path: &path, entries: entries.into_iter(), next: None, faults })
             }
         };
         result.map_err(|e| e.at(&path, value))
@@ -139,7 +238,7 @@ fn known<'v>(
     path: &str,
     map: &'v Map<String, Value>,
     fields: Option<&'static [&'static str]>,
-    unknown: &mut Vec<ValidationError>,
+    faults: &mut Faults,
 ) -> Vec<(&'v str, &'v Value)> {
     let mut entries = Vec::with_capacity(map.len());
     for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
@@ -152,12 +251,11 @@ fn known<'v>(
                 .copied(),
         };
         match canonical {
+            Some(canonical) if faults.left_out.contains(&join(path, canonical)) => {}
             Some(canonical) => entries.push((canonical, value)),
-            None => unknown.push(ValidationError {
-                field: join(path, name),
-                value: shown(value),
-                reason: "this field is not known here: it is misspelt or in the wrong place".to_owned(),
-            }),
+            None => {
+                faults.unknown.insert(join(path, name), shown(value));
+            }
         }
     }
     entries
@@ -172,17 +270,22 @@ struct Elements<'a, 'v> {
     path: &'a str,
     index: usize,
     list: &'v [Value],
-    unknown: &'a mut Vec<ValidationError>,
+    faults: &'a mut Faults,
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_, '_> {
     type Error = Failure;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
-        let Some(value) = self.list.get(self.index) else { return Ok(None) };
-        let path = format!("{}[{}]", self.path, self.index);
-        self.index += 1;
-        let result = seed.deserialize(At { path: path.clone(), value, unknown: self.unknown });
+        let (value, path) = loop {
+            let Some(value) = self.list.get(self.index) else { return Ok(None) };
+            let path = format!("{}[{}]", self.path, self.index);
+            self.index += 1;
+            if !self.faults.left_out.contains(&path) {
+                break (value, path);
+            }
+        };
+        let result = seed.deserialize(At { path: path.clone(), value, faults: self.faults });
         result.map(Some).map_err(|e| e.at(&path, value))
     }
 }
@@ -191,7 +294,7 @@ struct Entries<'a, 'v> {
     path: &'a str,
     entries: std::vec::IntoIter<(&'v str, &'v Value)>,
     next: Option<(&'v str, &'v Value)>,
-    unknown: &'a mut Vec<ValidationError>,
+    faults: &'a mut Faults,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, '_> {
@@ -206,7 +309,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
         let (name, value) =
             self.next.take().ok_or_else(|| <Failure as de::Error>::custom("a value without a name"))?;
         let path = join(self.path, name);
-        let result = seed.deserialize(At { path: path.clone(), value, unknown: self.unknown });
+        let result = seed.deserialize(At { path: path.clone(), value, faults: self.faults });
         result.map_err(|e| e.at(&path, value))
     }
 }
@@ -246,46 +349,4 @@ impl<'de> Deserializer<'de> for At<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::NetworkPolicySpec;
-
-    fn errors(value: Value) -> Vec<(String, String)> {
-        from_value::<NetworkPolicySpec>("spec", &value)
-            .unwrap_err()
-            .into_iter()
-            .map(|e| (e.field, e.value))
-            .collect()
-    }
-
-    #[test]
-    fn errors_name_the_path_and_the_value() {
-        let value = serde_json::json!({
-            "Order": 5, "ordre": 6,
-            "ingress": [{"action": "Allow", "source": {"prots": [1], "ports": [80, "90:80"]}}],
-        });
-        assert_eq!(
-            errors(value),
-            [
-                ("spec.ordre".to_owned(), "6".to_owned()),
-                ("spec.ingress[0].source.prots".to_owned(), "[1]".to_owned()),
-                ("spec.ingress[0].source.ports[1]".to_owned(), "90:80".to_owned()),
-            ]
-        );
-        assert_eq!(
-            errors(serde_json::json!({"ingress": {}})),
-            [("spec.ingress".to_owned(), "{}".to_owned())]
-        );
-        assert_eq!(
-            errors(serde_json::json!({"ingress": [{"source": {}}]})),
-            [("spec.ingress[0]".to_owned(), "{\"source\":{}}".to_owned())]
-        );
-    }
-
-    #[test]
-    fn case_and_nulls_are_forgiven() {
-        let value = serde_json::json!({"ORDER": 5, "ingress": null, "Selector": "all()"});
-        let spec: NetworkPolicySpec = from_value("spec", &value).unwrap();
-        assert_eq!((spec.order, spec.selector.as_str()), (Some(crate::Order(5.0)), "all()"));
-    }
-}
+mod tests;

@@ -31,6 +31,17 @@ pub struct ValidationError {
 }
 
 impl ValidationError {
+    /// The value is said once, though errors of parsers begin with it.
+    pub fn new(
+        field: impl Into<String>,
+        value: impl std::fmt::Display,
+        reason: impl std::fmt::Display,
+    ) -> ValidationError {
+        let (value, reason) = (value.to_string(), reason.to_string());
+        let reason = strict::without_value(&value, &reason).to_owned();
+        ValidationError { field: field.into(), value, reason }
+    }
+
     fn text(&self) -> String {
         let ValidationError { field, value, reason } = self;
         match (field.is_empty(), value.is_empty()) {
@@ -55,11 +66,7 @@ impl Report {
         value: impl std::fmt::Display,
         reason: impl std::fmt::Display,
     ) {
-        self.errors.push(ValidationError {
-            field: field.into(),
-            value: value.to_string(),
-            reason: reason.to_string(),
-        });
+        self.errors.push(ValidationError::new(field, value, reason));
     }
 
     /// Adds an error unless `good`.

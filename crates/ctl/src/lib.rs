@@ -61,8 +61,10 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
+    // What is one per line begins on a line of its own.
+    let text = format!("{error:#}").replace(": \n", ":\n");
     // Nobody is left to tell when standard error is closed.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{error:#}\n"));
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{text}\n"));
     ExitCode::FAILURE
 }
 

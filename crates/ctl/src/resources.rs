@@ -7,6 +7,7 @@ mod write;
 
 use std::sync::Arc;
 
+use calico_api::document::lines;
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::{
     AnyResource, DecodeError, Entry, Key, Kind, Order, Profile, ProfileSpec, Selection, TierSpec,
@@ -48,7 +49,7 @@ pub(crate) enum ResourceError {
     #[error(transparent)]
     Settings(#[from] calico_ipam::ConfigError),
     /// It breaks rules.
-    #[error("{}", list(.0))]
+    #[error("{}", lines(.0))]
     Invalid(Vec<calico_api::ValidationError>),
     /// Such objects cannot be written so.
     #[error("operation {verb} is not supported on {key}: {reason}")]
@@ -75,11 +76,6 @@ pub(crate) enum ResourceError {
     /// IPAM did not give up what the object needs.
     #[error(transparent)]
     Ipam(#[from] anyhow::Error),
-}
-
-fn list(errors: &[calico_api::ValidationError]) -> String {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    if let [line] = lines.as_slice() { line.clone() } else { format!("\n  {}", lines.join("\n  ")) }
 }
 
 impl Resources {

@@ -297,7 +297,7 @@ fn mixed_files_are_reported_as_calico_does() {
     assert_eq!(outcome.output, "Partial success: applied the first 1 out of 2 resources:\n");
     let error = outcome.result.unwrap_err();
     assert!(
-        error.starts_with("hit error: spec.cidr: \"10.0.0.1/8\": 10.0.0.1/8 has host bits set"),
+        error.starts_with("hit error: IPPool(bad): spec.cidr: \"10.0.0.1/8\": has host bits set"),
         "{error}"
     );
     assert_eq!(bench.run_with("apply -f -", "").output, "No resources specified\n");

@@ -69,7 +69,7 @@ pub enum CidrError {
         family: Family,
     },
     /// Host bits are set where a strict prefix is required.
-    #[error("{given} has host bits set; the network is {masked}")]
+    #[error("{given:?} has host bits set; the network is {masked}")]
     HostBits {
         /// The text given.
         given: String,

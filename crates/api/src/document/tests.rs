@@ -45,8 +45,8 @@ fn refusals_name_document_path_and_value() {
         ),
         (
             "{kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: x, label: {}}, specs: {}}",
-            "document 1 (Tier x): specs: this field is not known here: it is misspelt or in the wrong place; \
-             metadata.label: this field is not known here: it is misspelt or in the wrong place",
+            "\n  document 1 (Tier x): specs: this field is not known here: it is misspelt or in the wrong place\
+             \n  document 1 (Tier x): metadata.label: this field is not known here: it is misspelt or in the wrong place",
         ),
         (
             "{kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {order: high}}",
@@ -62,6 +62,39 @@ fn refusals_name_document_path_and_value() {
     }
     assert!(matches!(parse_documents("a: 1\na: 2\n"), Err(DocumentError::Syntax(_))), "a key twice");
     assert!(matches!(parse_documents("a: [\n"), Err(DocumentError::Syntax(_))));
+}
+
+/// A user who mends what the first run says has mended everything: no second run finds more.
+#[test]
+fn all_mistakes_of_all_documents_are_told_at_once() {
+    let text = "
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: p}
+spec:
+  ordre: 5
+  selector: a = 'b'
+  ingress:
+  - {protocol: TCP}
+  - {action: Permit, protocol: TCP, destination: {ports: [70000]}, source: {nets: [10.0.0.1/8]}}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: UPPER}
+spec: {cidr: 10.0.0.0/16, blockSize: 33}
+---
+{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: fine}}
+";
+    let expected = "
+  document 1 (NetworkPolicy p): spec.ordre: \"5\": this field is not known here: it is misspelt or in the wrong place
+  document 1 (NetworkPolicy p): spec.ingress[0].action: is needed
+  document 1 (NetworkPolicy p): spec.ingress[1].destination.ports[0]: \"70000\": is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name
+  document 1 (NetworkPolicy p): spec.selector: \"a = 'b'\": bad selector at byte 2: expected `==`, found `= 'b'`
+  document 1 (NetworkPolicy p): spec.ingress[1].action: \"Permit\": must be one of Allow, Deny, Log, Pass
+  document 1 (NetworkPolicy p): spec.ingress[1].source.nets[0]: \"10.0.0.1/8\": has host bits set; the network is 10.0.0.0/8
+  document 2 (IPPool UPPER): metadata.name: \"UPPER\": must be a DNS name in lower case: letters, digits, '-' and '.', at most 253 characters
+  document 2 (IPPool UPPER): spec.blockSize: \"33\": must be from 20 to 32 in an IPv4 pool";
+    assert_eq!(refusal(text), expected);
 }
 
 #[test]

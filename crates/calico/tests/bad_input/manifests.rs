@@ -6,7 +6,7 @@ use crate::{binary, differences, run, text};
 
 /// Kind, name, specification, and what is said behind `failed to create '<Kind>' resource: `.
 const INVALID: [(&str, &str, &str, &str); 27] = [
-    ("IPPool", "x", "{}", "spec.cidr: \"\" is not an IP address or CIDR such as 10.0.0.0/24 or fd00::/64"),
+    ("IPPool", "x", "{}", "spec.cidr: is not an IP address or CIDR such as 10.0.0.0/24 or fd00::/64"),
     (
         "IPPool",
         "x",
@@ -17,7 +17,7 @@ const INVALID: [(&str, &str, &str, &str); 27] = [
         "IPPool",
         "x",
         "{cidr: 10.0.0.1/16}",
-        "spec.cidr: \"10.0.0.1/16\": 10.0.0.1/16 has host bits set; the network is 10.0.0.0/16",
+        "spec.cidr: \"10.0.0.1/16\": has host bits set; the network is 10.0.0.0/16",
     ),
     (
         "IPPool",
@@ -77,7 +77,7 @@ const INVALID: [(&str, &str, &str, &str); 27] = [
         "NetworkPolicy",
         "x",
         "{ingress: [{action: Allow, protocol: 300}]}",
-        "spec.ingress[0].protocol: \"300\": \"300\" is not a protocol: use TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255",
+        "spec.ingress[0].protocol: \"300\": is not a protocol: use TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255",
     ),
     (
         "NetworkPolicy",
@@ -118,13 +118,13 @@ const INVALID: [(&str, &str, &str, &str); 27] = [
         "FelixConfiguration",
         "default",
         "{routeRefreshInterval: soon}",
-        "spec.routeRefreshInterval: \"soon\": \"soon\" is not a duration such as 90s, 1m30s or 500ms",
+        "spec.routeRefreshInterval: \"soon\": is not a duration such as 90s, 1m30s or 500ms",
     ),
     (
         "NetworkSet",
         "x",
         "{nets: [10.0.0.0/8, nonsense]}",
-        "spec.nets[1]: \"nonsense\": \"nonsense\" is not an IP address or CIDR such as 10.0.0.0/24 or fd00::/64",
+        "spec.nets[1]: \"nonsense\": is not an IP address or CIDR such as 10.0.0.0/24 or fd00::/64",
     ),
     (
         "Node",
@@ -141,7 +141,7 @@ const INVALID: [(&str, &str, &str, &str); 27] = [
 ];
 
 /// Whole files, and what is said behind `failed to execute command: -: `.
-const UNREADABLE: [(&str, &str); 12] = [
+const UNREADABLE: [(&str, &str); 13] = [
     ("hello", "document 1: \"hello\": is no resource: kind, apiVersion, metadata and spec are needed"),
     ("metadata: {name: x}", "document 1: kind: is needed"),
     ("{kind: Teir, metadata: {name: x}}", "document 1 (Teir x): kind: \"Teir\": is no kind of resource"),
@@ -160,7 +160,7 @@ const UNREADABLE: [(&str, &str); 12] = [
     ),
     (
         "{kind: NetworkPolicy, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {ingress: [{action: Allow, protocol: TCP, destination: {ports: [70000]}}]}}",
-        "document 1 (NetworkPolicy x): spec.ingress[0].destination.ports[0]: \"70000\": \"70000\" is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name",
+        "document 1 (NetworkPolicy x): spec.ingress[0].destination.ports[0]: \"70000\": is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name",
     ),
     (
         "{kind: HostEndpoint, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {node: n}}",
@@ -169,6 +169,10 @@ const UNREADABLE: [(&str, &str); 12] = [
     (
         "{kind: BGPPeer, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {asNumber: 4294967296}}",
         "document 1 (BGPPeer x): spec.asNumber: \"4294967296\": expected an AS number: 0 to 4294967295, or dotted text such as \"1.10\"",
+    ),
+    (
+        "{kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {order: high, defaultAction: Allow}}",
+        "\n  document 1 (Tier x): spec.order: \"high\": must be a number\n  document 1 (Tier x): spec.defaultAction: \"Allow\": must be Deny or Pass",
     ),
     (
         "a: 1\na: 2\n",
@@ -200,7 +204,10 @@ fn a_wrong_manifest_is_told_where_and_why() {
             (manifest, format!("failed to create '{kind}' resource: {message}"))
         })
         .chain(UNREADABLE.iter().map(|(manifest, message)| {
-            ((*manifest).to_owned(), format!("failed to execute command: -: {message}"))
+            (
+                (*manifest).to_owned(),
+                format!("failed to execute command: -: {message}").replace(": \n", ":\n"),
+            )
         }))
         .collect();
     let wrong = differences(

@@ -18,7 +18,7 @@ const CASES: [(&[(&str, &str)], &str); 15] = [
     ),
     (
         &[("CALICO_IPV4POOL_CIDR", "10.0.0.1/16")],
-        "start: CALICO_IPV4POOL_CIDR: 10.0.0.1/16 has host bits set; the network is 10.0.0.0/16",
+        "start: CALICO_IPV4POOL_CIDR: \"10.0.0.1/16\" has host bits set; the network is 10.0.0.0/16",
     ),
     (
         &[("CALICO_IPV6POOL_CIDR", "10.0.0.0/16")],

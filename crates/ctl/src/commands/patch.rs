@@ -33,17 +33,17 @@ pub(super) async fn run(
 /// Reads what a patch made of a stored resource. What is wrong with the stored one itself is none of the patch's doing:
 /// fields that we do not know may be a newer writer's.
 fn read_patched(document: &Value, stored: &AnyResource) -> anyhow::Result<AnyResource> {
-    let (place, mut errors) = match parse_resource("patched resource", document) {
-        Err(DocumentError::Invalid { place, errors }) => (place, errors),
+    let mut mistakes = match parse_resource("patched resource", document) {
+        Err(DocumentError::Invalid(mistakes)) => mistakes,
         result => return Ok(result?),
     };
-    if let Err(DocumentError::Invalid { errors: before, .. }) = parse_resource("", &stored.to_json()) {
-        errors.retain(|error| !before.contains(error));
+    if let Err(DocumentError::Invalid(before)) = parse_resource("", &stored.to_json()) {
+        mistakes.retain(|mistake| !before.iter().any(|b| b.error == mistake.error));
     }
-    if errors.is_empty() {
+    if mistakes.is_empty() {
         Ok(AnyResource::from_json(stored.kind, document.clone())?)
     } else {
-        Err(DocumentError::Invalid { place, errors }.into())
+        Err(DocumentError::Invalid(mistakes).into())
     }
 }
 

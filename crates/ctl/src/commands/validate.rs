@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use calico_api::{AnyResource, Kind, defaults};
 
-use super::write::report;
+use super::write::{named, report};
 use crate::Context;
 use crate::args::FileArgs;
 use crate::files;
@@ -24,6 +24,5 @@ pub(super) fn run(args: &FileArgs, context: &mut Context) -> anyhow::Result<()> 
 fn check(mut resource: AnyResource) -> Option<String> {
     defaults::apply(&mut resource);
     let errors = calico_api::validate(&resource);
-    let lines: Vec<String> = errors.iter().map(|e| format!("{}: {e}", resource.key())).collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+    (!errors.is_empty()).then(|| named(&resource.key(), &errors))
 }

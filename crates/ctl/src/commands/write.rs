@@ -1,7 +1,7 @@
 //! `create`, `apply`, `replace`: writes the resources of files.
 
 use anyhow::{Context as _, anyhow};
-use calico_api::{AnyResource, Kind};
+use calico_api::{AnyResource, Kind, ResourceKey, ValidationError};
 
 use super::quoted_kind;
 use crate::Context;
@@ -54,10 +54,15 @@ pub(super) async fn run(
     let mut written = 0;
     let mut errors = Vec::new();
     for resource in wanted {
+        let key = resource.key();
         match write(resources, verb, resource).await {
             Ok(()) => written += 1,
             Err(error) => {
-                errors.push(error);
+                errors.push(match error {
+                    // The other errors name it themselves.
+                    ResourceError::Invalid(broken) if kinds.len() > 1 => named(&key, &broken),
+                    error => error.to_string(),
+                });
                 // A failed replacement ends the run: what follows may depend on it.
                 if verb == Verb::Replace {
                     break;
@@ -66,6 +71,11 @@ pub(super) async fn run(
         }
     }
     report(verb.name(), verb.past(), &kinds, written, errors, context)
+}
+
+/// Everything wrong with one of many resources, one per line.
+pub(super) fn named(key: &ResourceKey, errors: &[ValidationError]) -> String {
+    errors.iter().map(|error| format!("{key}: {error}")).collect::<Vec<_>>().join("\n")
 }
 
 async fn write(resources: &Resources, verb: Verb, resource: AnyResource) -> Result<(), ResourceError> {
@@ -81,17 +91,17 @@ async fn write(resources: &Resources, verb: Verb, resource: AnyResource) -> Resu
 }
 
 /// Says how many resources were handled, and fails with what went wrong (spec 7 §5.4).
-pub(super) fn report<E: std::fmt::Display>(
+pub(super) fn report(
     verb: &str,
     past: &str,
     kinds: &[Kind],
     handled: usize,
-    errors: Vec<E>,
+    errors: Vec<String>,
     context: &mut Context,
 ) -> anyhow::Result<()> {
     let kind = quoted_kind(kinds);
     let total = kinds.len();
-    let what = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let what = errors.join("\n");
     if errors.is_empty() {
         return context.say(format_args!("Successfully {past} {handled} {kind}resource(s)"));
     }

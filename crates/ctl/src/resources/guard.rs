@@ -21,12 +21,12 @@ fn refuse(verb: &'static str, key: ResourceKey, reason: impl Into<String>) -> Re
     ResourceError::NotSupported { verb, key, reason: reason.into() }
 }
 
-pub(super) fn invalid(field: &str, value: impl ToString, reason: impl Into<String>) -> ResourceError {
-    ResourceError::Invalid(vec![ValidationError {
-        field: field.to_owned(),
-        value: value.to_string(),
-        reason: reason.into(),
-    }])
+pub(super) fn invalid(
+    field: &str,
+    value: impl std::fmt::Display,
+    reason: impl std::fmt::Display,
+) -> ResourceError {
+    ResourceError::Invalid(vec![ValidationError::new(field, value, reason)])
 }
 
 impl Resources {

@@ -19,11 +19,11 @@ impl Resources {
     /// Creates a resource: defaults and metadata are filled in, then it is checked.
     pub(crate) async fn create(&self, mut resource: AnyResource) -> Result<AnyResource, ResourceError> {
         if !resource.metadata.resource_version.is_empty() {
-            return Err(ResourceError::Invalid(vec![calico_api::ValidationError {
-                field: "metadata.resourceVersion".to_owned(),
-                value: resource.metadata.resource_version.to_string(),
-                reason: "must be empty when a resource is created".to_owned(),
-            }]));
+            return Err(ResourceError::Invalid(vec![calico_api::ValidationError::new(
+                "metadata.resourceVersion",
+                &resource.metadata.resource_version,
+                "must be empty when a resource is created",
+            )]));
         }
         self.guard_create(&resource)?;
         defaults::apply(&mut resource);

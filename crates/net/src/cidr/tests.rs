@@ -40,7 +40,7 @@ fn refuses_what_is_not_a_prefix() {
     }
     assert_eq!(
         Cidr::parse_strict("10.0.0.1/24").unwrap_err().to_string(),
-        "10.0.0.1/24 has host bits set; the network is 10.0.0.0/24"
+        "\"10.0.0.1/24\" has host bits set; the network is 10.0.0.0/24"
     );
 }
 
