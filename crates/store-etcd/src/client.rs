@@ -25,6 +25,8 @@ const LIST_TRIES: usize = 5;
 #[derive(Clone)]
 pub struct EtcdStore {
     pub(crate) client: Client,
+    /// Where it is, for errors: URLs between commas.
+    endpoints: Arc<str>,
     history: Arc<History>,
 }
 
@@ -49,9 +51,14 @@ impl std::fmt::Debug for EtcdStore {
 }
 
 impl EtcdStore {
-    /// A store on a client. It need not have connected yet.
-    pub fn new(client: Client) -> EtcdStore {
-        EtcdStore { client, history: Arc::default() }
+    /// A store on a client of these endpoints (URLs between commas). It need not have connected yet.
+    pub fn new(client: Client, endpoints: &str) -> EtcdStore {
+        EtcdStore { client, endpoints: endpoints.into(), history: Arc::default() }
+    }
+
+    /// What an error of the client means; it names the endpoints.
+    pub(crate) fn fault(&self, error: &Error) -> Fault {
+        fault(Some(&self.endpoints), error)
     }
 
     /// A client whose answers may have any size: the values in a store are the limit, not gRPC's default of 4 MB.
@@ -149,7 +156,7 @@ impl Store for EtcdStore {
             .kv()
             .get(key.to_string(), None)
             .await
-            .map_err(|error| GetError { key: key.clone(), fault: fault(error) })?;
+            .map_err(|error| GetError { key: key.clone(), fault: self.fault(&error) })?;
         Ok(response.take_kvs().pop().and_then(entry))
     }
 
@@ -159,7 +166,7 @@ impl Store for EtcdStore {
             match self.read_pages(selection).await {
                 Ok(listing) => return Ok(listing),
                 Err(error) if is_compacted(&error) => continue,
-                Err(error) => return Err(failed(fault(error))),
+                Err(error) => return Err(failed(self.fault(&error))),
             }
         }
         Err(failed(Fault::Unavailable("compaction overtook the list again and again".into())))
@@ -181,7 +188,7 @@ impl Store for EtcdStore {
         match self.kv().compact(number(revision), None).await {
             Ok(_) => Ok(()),
             Err(error) if is_compacted(&error) => Ok(()),
-            Err(error) => Err(CompactError(fault(error))),
+            Err(error) => Err(CompactError(self.fault(&error))),
         }
     }
 }

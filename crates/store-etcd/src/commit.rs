@@ -6,18 +6,17 @@ use calico_store::{CommitError, Committed, Fault};
 use etcd_client::{Compare, CompareOp, Error, PutOptions, Txn, TxnOp, TxnOpResponse};
 
 use crate::client::{EtcdStore, entry, header, number};
-use crate::fault::fault;
 
 pub(crate) async fn commit(store: &EtcdStore, writes: &[Write]) -> Result<Committed, CommitError> {
     check_shape(writes)?;
-    let leases = grant_leases(store, writes).await.map_err(fault)?;
+    let leases = grant_leases(store, writes).await.map_err(|error| store.fault(&error))?;
     let txn = transaction(writes, &leases);
     let mut response = match store.kv().txn(txn).await {
         Ok(response) => response,
-        Err(error) => return Err(CommitError::Fault(fault(error))),
+        Err(error) => return Err(CommitError::Fault(store.fault(&error))),
     };
     if response.succeeded() {
-        let header = header(response.take_header()).map_err(fault)?;
+        let header = header(response.take_header()).map_err(|error| store.fault(&error))?;
         return Ok(Committed { revisions: vec![header.revision().into(); writes.len()] });
     }
     for lease in leases.into_iter().flatten() {

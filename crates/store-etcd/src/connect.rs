@@ -104,10 +104,11 @@ async fn connect_etcd(config: &EtcdConfig) -> Result<EtcdStore, ConnectError> {
     if let Some((user, password)) = login {
         options = options.with_user(user, password).with_auto_token_refresh(true);
     }
-    let client = Client::connect(endpoints, Some(options))
-        .await
-        .map_err(|error| ConnectError::Etcd { endpoints: endpoints.join(","), source: fault(error) })?;
-    Ok(EtcdStore::new(client))
+    let client = Client::connect(endpoints, Some(options)).await.map_err(|error| ConnectError::Etcd {
+        endpoints: endpoints.join(","),
+        source: fault(None, &error),
+    })?;
+    Ok(EtcdStore::new(client, &endpoints.join(",")))
 }
 
 fn read_pem(pem: &Pem) -> Result<Vec<u8>, ConnectError> {

@@ -1,6 +1,8 @@
 //! What etcd's errors mean to a caller of the store.
 
-use calico_store::Fault;
+use std::error::Error as _;
+
+use calico_store::{Cause, Fault};
 use etcd_client::Error;
 
 /// gRPC status codes, by their numbers in the gRPC specification.
@@ -14,29 +16,54 @@ mod code {
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
-/// Sorts an error of the client.
-pub(crate) fn fault(error: Error) -> Fault {
-    let Error::GRpcStatus(status) = &error else {
+/// Sorts an error of the client. `who` is said before the reason, where nobody else says whom it is about.
+pub(crate) fn fault(who: Option<&str>, error: &Error) -> Fault {
+    let cause = || -> Cause {
+        match who {
+            Some(endpoints) => format!("etcd at {endpoints}: {}", reason(error)).into(),
+            None => reason(error).into(),
+        }
+    };
+    let Error::GRpcStatus(status) = error else {
         return match error {
-            Error::InvalidArgs(_) | Error::InvalidUri(_) => Fault::Broken(error.into()),
+            Error::InvalidArgs(_) | Error::InvalidUri(_) => Fault::Broken(cause()),
             // Transport, I/O, a closed channel: the connection.
-            _ => Fault::Unavailable(error.into()),
+            _ => Fault::Unavailable(cause()),
         };
     };
     match i32::from(status.code()) {
-        code::PERMISSION_DENIED | code::UNAUTHENTICATED => Fault::Denied(error.into()),
+        code::PERMISSION_DENIED | code::UNAUTHENTICATED => Fault::Denied(cause()),
         // etcd reports a wrong password, and a missing one, as invalid arguments.
-        code::INVALID_ARGUMENT if is_about_login(status.message()) => Fault::Denied(error.into()),
+        code::INVALID_ARGUMENT if is_about_login(status.message()) => Fault::Denied(cause()),
         // "Authentication is not enabled": credentials for a server that wants none.
-        code::FAILED_PRECONDITION if is_about_login(status.message()) => Fault::Denied(error.into()),
+        code::FAILED_PRECONDITION if is_about_login(status.message()) => Fault::Denied(cause()),
         code::INVALID_ARGUMENT
         | code::FAILED_PRECONDITION
         | code::OUT_OF_RANGE
         | code::UNIMPLEMENTED
-        | code::DATA_LOSS => Fault::Broken(error.into()),
+        | code::DATA_LOSS => Fault::Broken(cause()),
         // Unavailable, no leader, deadline, space exceeded, internal: time or an operator may mend them.
-        _ => Fault::Unavailable(error.into()),
+        _ => Fault::Unavailable(cause()),
     }
+}
+
+/// Why, in the words of whoever found out: below the client and gRPC, which only hand it up, each in words of its own.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::GRpcStatus(status) => match status.source() {
+            Some(source) => deepest(source).to_string(),
+            None => status.message().to_owned(),
+        },
+        Error::TransportError(error) => deepest(error).to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn deepest<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 fn is_about_login(message: &str) -> bool {

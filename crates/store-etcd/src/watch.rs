@@ -5,7 +5,6 @@ use calico_store::{Fault, Store, Watch, WatchError, WatchEvent, WatchSender, key
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 
 use crate::client::{EtcdStore, entry, number};
-use crate::fault::fault;
 
 pub(crate) async fn watch(
     store: &EtcdStore,
@@ -41,9 +40,9 @@ async fn open(store: &EtcdStore, selection: &Selection, from: i64) -> Result<Wat
         .with_start_revision(from + 1)
         .with_progress_notify()
         .with_fragment();
-    let lost = |error| WatchError::Lost(fault(error));
+    let lost = |error| WatchError::Lost(store.fault(&error));
     let mut stream = store.watches().watch(start, Some(options)).await.map_err(lost)?;
-    let created = next(&mut stream).await?;
+    let created = next(store, &mut stream).await?;
     let header = created.header();
     // A server that is behind our revision, or another cluster, does not have the history that the revision is from.
     // (Revisions from `from + 1` on would simply never come.)
@@ -54,12 +53,12 @@ async fn open(store: &EtcdStore, selection: &Selection, from: i64) -> Result<Wat
 }
 
 /// The next response that is no error.
-async fn next(stream: &mut WatchStream) -> Result<WatchResponse, WatchError> {
+async fn next(store: &EtcdStore, stream: &mut WatchStream) -> Result<WatchResponse, WatchError> {
     let lost = |cause: &str| WatchError::Lost(Fault::Unavailable(cause.into()));
     let response = match stream.message().await {
         Ok(Some(response)) => response,
         Ok(None) => return Err(lost("the server closed the watch")),
-        Err(error) => return Err(WatchError::Lost(fault(error))),
+        Err(error) => return Err(WatchError::Lost(store.fault(&error))),
     };
     if response.compact_revision() > 0 {
         return Err(WatchError::Compacted);
@@ -84,7 +83,7 @@ async fn pump(
     let mut reported = from;
     loop {
         let response = tokio::select! {
-            response = next(&mut stream) => response,
+            response = next(&store, &mut stream) => response,
             () = sender.closed() => return,
         };
         let response = match response {

@@ -39,11 +39,11 @@ impl Subject for Etcd {
     async fn fresh(&self) -> Arc<dyn Store> {
         let mut client = self.client().await;
         client.delete("/calico/", Some(DeleteOptions::new().with_prefix())).await.unwrap();
-        Arc::new(EtcdStore::new(client))
+        Arc::new(EtcdStore::new(client, "etcd"))
     }
 
     async fn again(&self) -> Arc<dyn Store> {
-        Arc::new(EtcdStore::new(self.client().await))
+        Arc::new(EtcdStore::new(self.client().await, "etcd"))
     }
 }
 

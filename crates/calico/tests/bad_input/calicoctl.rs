@@ -6,7 +6,7 @@ use crate::{binary, differences, run, text};
 
 /// Arguments between blanks, changes to the environment, and the whole of standard error. `DIR` is the temporary
 /// directory.
-const CASES: [(&str, &[(&str, &str)], &str); 17] = [
+const CASES: [(&str, &[(&str, &str)], &str); 19] = [
     ("get nodez", &[], "failed to get resources: resource type 'nodez' is not supported"),
     (
         "get node -o xml",
@@ -63,6 +63,21 @@ const CASES: [(&str, &[(&str, &str)], &str); 17] = [
         "get node",
         &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "https://a:1"), ("ETCD_KEY_FILE", "/k")],
         "ETCD_KEY_FILE is set but the certificate is not: a client certificate and its private key go together",
+    ),
+    (
+        "get node",
+        &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1,http://127.0.0.1:2")],
+        "failed to get resources: cannot list /calico/resources/v3/projectcalico.org/nodes/: the datastore does not answer: etcd at http://127.0.0.1:1,http://127.0.0.1:2: Connection refused (os error 111)",
+    ),
+    (
+        "get node",
+        &[
+            ("DATASTORE_TYPE", "etcdv3"),
+            ("ETCD_ENDPOINTS", "http://127.0.0.1:1"),
+            ("ETCD_USERNAME", "u"),
+            ("ETCD_PASSWORD", "p"),
+        ],
+        "cannot connect to etcd at http://127.0.0.1:1: the datastore does not answer: Connection refused (os error 111)",
     ),
     (
         "get node",

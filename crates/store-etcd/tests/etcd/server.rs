@@ -83,7 +83,7 @@ impl Server {
 
     async fn until_up(&self) {
         let client = Client::connect([self.endpoint()], None).await.unwrap();
-        until_up(&EtcdStore::new(client)).await;
+        until_up(&EtcdStore::new(client, "etcd")).await;
     }
 }
 
