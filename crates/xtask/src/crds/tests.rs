@@ -1,5 +1,6 @@
 //! The definitions held to what Calico's own say, where that is present, and to the tree.
 
+mod fields;
 mod sample;
 mod server;
 

@@ -8,7 +8,7 @@ const TEXTS: [&str; 12] =
     ["a-1", "x", "1m30s", "1:2", "debug", "Info", "Ready", "5/second", "a=b", "host:a", "example.org/x", ""];
 
 /// Values that no schema says: where they end, and the value.
-const VALUES: [(&str, &str); 21] = [
+const VALUES: [(&str, &str); 26] = [
     (".blockSize", "26"),
     (".cidr", "\"10.1.0.0/16\""),
     (".spec.reservedCIDRs[]", "\"10.1.0.0/16\""),
@@ -30,6 +30,11 @@ const VALUES: [(&str, &str); 21] = [
     (".spec.ipipMode", "\"Never\""),
     (".port", "8080"),
     (".nodeSelector", "\"all()\""),
+    ("axRestartTime", "\"90s\""),
+    (".keepaliveTime", "\"90s\""),
+    (".reconcilerPeriod", "\"90s\""),
+    (".leakGracePeriod", "\"90s\""),
+    (".etcdV3CompactionPeriod", "\"90s\""),
 ];
 
 /// An object of a schema. Paths that end like one of `without` are left out; of objects that have one member only, it
