@@ -54,7 +54,7 @@ pub fn render(source: &str, datastore: &str) -> String {
             "| `{}`{marks} | {} | {} | {} | {} |\n",
             row.name,
             code(row.resource),
-            code(row.default),
+            default(row),
             values(row.kind),
             cell(row.text)
         );
@@ -77,6 +77,14 @@ fn has_effect(row: &OptionRow, source: &str, datastore: &str) -> bool {
             !source[at + found.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
         })
     })
+}
+
+fn default(row: &OptionRow) -> String {
+    match row.name {
+        // The settings of all programs decide before options are read; the table has Calico's default.
+        "DatastoreType" => "etcd or the Kubernetes API where one is named, else `embedded`".to_owned(),
+        _ => code(row.default),
+    }
 }
 
 fn code(text: &str) -> String {

@@ -51,7 +51,7 @@ impl OptionRow {
 /// what it does.
 #[rustfmt::skip]
 pub const TABLE: &[OptionRow] = &[
-    row(Group::Datastore, "DatastoreType", "", "etcdv3", OneOf(&["etcdv3", "kubernetes"]), "Where the cluster's objects are kept.").local().required().fatal(),
+    row(Group::Datastore, "DatastoreType", "", "etcdv3", OneOf(&["etcdv3", "kubernetes", "embedded"]), "Where the cluster's objects are kept.").local().required().fatal(),
     row(Group::Datastore, "EtcdAddr", "", "127.0.0.1:2379", Matching(r"^[^:/]+:\d+$"), "One etcd server, host:port; EtcdEndpoints wins over it.").local(),
     row(Group::Datastore, "EtcdCaFile", "", "", ExistingPath, "Certificate authority that signed etcd's certificate.").local(),
     row(Group::Datastore, "EtcdCertFile", "", "", ExistingPath, "Client certificate to show to etcd.").local(),
@@ -84,7 +84,7 @@ pub const TABLE: &[OptionRow] = &[
     row(Group::Logging, "LogFilePath", "logFilePath", "/var/log/calico/felix.log", Path, "Where the log file is written; none for no file.").fatal(),
     row(Group::Logging, "LogPrefix", "logPrefix", "calico-packet", Text, "What kernel log lines of the Log action begin with."),
     row(Group::Logging, "LogSeverityFile", "logSeverityFile", "INFO", OneOf(&["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARNING"]), "The least severe level that goes to the log file.").live(),
-    row(Group::Logging, "LogSeverityScreen", "logSeverityScreen", "INFO", OneOf(&["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARNING"]), "The least severe level that goes to standard output.").live(),
+    row(Group::Logging, "LogSeverityScreen", "logSeverityScreen", "INFO", OneOf(&["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARNING"]), "The least severe level that goes to standard error.").live(),
     row(Group::Logging, "LogSeveritySys", "logSeveritySys", "INFO", OneOf(&["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARNING"]), "The least severe level that goes to syslog.").live(),
     row(Group::Metrics, "PrometheusGoMetricsEnabled", "prometheusGoMetricsEnabled", "true", Bool, "Export metrics of the language runtime."),
     row(Group::Metrics, "PrometheusMetricsCAFile", "prometheusMetricsCAFile", "", Text, "Certificate authorities that metrics clients must be signed by."),

