@@ -66,7 +66,7 @@ fn workload_body(tiers: &[Tier], profiles: &[SmolStr], direction: Direction, con
 
 /// A chain named by its contents.
 pub(crate) fn shared(prefix: &str, rules: Vec<Rule>) -> Chain {
-    Chain::regular(name::by_content(prefix, &rules), rules)
+    Chain::regular(name::by_content(prefix, &rules[..]), rules)
 }
 
 /// Established traffic was allowed when it began.

@@ -1,6 +1,6 @@
 //! Names of chains and sets: Calico's, hash for hash, so that people and tools find what they know (spec 3 §6.3–6.5).
 
-use std::hash::{Hash, Hasher};
+mod content;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,6 +9,8 @@ use calico_api::key::Kind;
 use calico_calc::change::Direction;
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, SmolStrBuilder};
+
+use self::content::Content;
 
 /// Calico's limit for chain names in iptables, kept in nftables.
 pub const CHAIN_MAX: usize = 28;
@@ -78,21 +80,11 @@ pub fn limited(prefix: &str, suffix: &str) -> SmolStr {
 /// A name that is a function of what it names: `prefix`, `_` and a hash, [`CHAIN_MAX`] bytes in all (or 16 characters
 /// of hash if the prefix leaves fewer).
 ///
-/// The hash is of the derived `Hash`: the same in every process of one build. Another build may choose other names,
-/// whose only cost is that the object is made anew once.
-pub(crate) fn by_content(prefix: &str, content: &impl Hash) -> SmolStr {
-    struct Collector(Vec<u8>);
-    impl Hasher for Collector {
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.extend_from_slice(bytes);
-        }
-        fn finish(&self) -> u64 {
-            self.0.len() as u64
-        }
-    }
-    let mut collector = Collector(Vec::with_capacity(512));
-    content.hash(&mut collector);
-    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&collector.0));
+/// Every build chooses the same name for the same content ([`content`]).
+pub(crate) fn by_content(prefix: &str, content: &(impl Content + ?Sized)) -> SmolStr {
+    let mut bytes = Vec::with_capacity(512);
+    content.write(&mut bytes);
+    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
     let room = CHAIN_MAX.saturating_sub(prefix.len() + 1).max(16);
     let mut name = SmolStrBuilder::new();
     name.push_str(prefix);

@@ -189,7 +189,7 @@ fn add_rule(
             .map(|alternatives| Rule::new(alternatives.iter().map(condition::inverted), [Action::Return])),
     );
     guards.push(act(Vec::new()));
-    let name = name::by_content("cali-r-", &(chain, &guards));
+    let name = name::by_content("cali-r-", &(chain.as_str(), &guards[..]));
     part.add_chain(Chain::regular(name.clone(), guards));
     out.push(Rule::new(all, [Action::Jump(name)]).comment(comment));
     let marks = matches!(actions[..], [Action::SetMark { .. }, ..]);

@@ -174,7 +174,7 @@ pub(crate) fn port_protocols() -> Set {
 
 /// A set that is fully known when the rule is rendered, named by its contents.
 fn constant(prefix: &str, spec: SetSpec, elements: Vec<Element>) -> Set {
-    Set { name: name::by_content(prefix, &(&spec, &elements)), spec, elements }
+    Set { name: name::by_content(prefix, &(&spec, &elements[..])), spec, elements }
 }
 
 /// Single keys in a hash, or ranges in an interval set.
