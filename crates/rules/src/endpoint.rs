@@ -77,7 +77,8 @@ pub(crate) fn conntrack_rules(config: &Config) -> Vec<Rule> {
         AllowAction::Return => Rule::new([established], [accept(config), Action::Return]),
     }];
     if config.drop_invalid {
-        rules.push(Rule::new([Match::CtState(ct::INVALID)], [Action::Drop]).counted());
+        let invalid = Rule::new([Match::CtState(ct::INVALID)], [Action::Drop]);
+        rules.push(invalid.counted().comment("Belongs to no connection that could be"));
     }
     rules
 }
