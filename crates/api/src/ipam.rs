@@ -66,6 +66,13 @@ pub struct IpamBlock {
     pub other: IndexMap<String, Value>,
 }
 
+impl IpamBlock {
+    /// Who it belongs to; old writers named the host in another field.
+    pub fn owner(&self) -> Option<AffinityOwner> {
+        self.affinity.clone().or_else(|| self.host_affinity.clone().map(AffinityOwner::Host))
+    }
+}
+
 /// Who has an address of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -292,6 +292,6 @@ fn fallback(node: &Node, family: Family) -> Option<(IpAddr, u8)> {
 
 /// Whether a block is this node's and needs a blackhole route: single addresses need none (spec 9, item 16).
 fn is_own_block(cidr: Cidr, block: &IpamBlock, node: &str) -> bool {
-    let ours = matches!(&block.affinity, Some(AffinityOwner::Host(owner)) if owner == node);
+    let ours = matches!(block.owner(), Some(AffinityOwner::Host(owner)) if owner == node);
     ours && !block.deleted && !cidr.is_host()
 }

@@ -380,8 +380,11 @@ impl Reference<'_> {
                     state.nodes.insert(key.name.clone(), routes::read_node(node));
                 }
                 Update::IpamBlock(cidr, Some(block)) => {
-                    let owner = AffinityOwner::Host(self.node.into());
-                    if block.affinity == Some(owner) && !block.deleted && !cidr.is_host() {
+                    let owner = match (&block.affinity, &block.host_affinity) {
+                        (Some(AffinityOwner::Host(name)), _) | (None, Some(name)) => name.as_str(),
+                        _ => "",
+                    };
+                    if owner == self.node && !block.deleted && !cidr.is_host() {
                         state.blocks.insert(*cidr);
                     }
                 }

@@ -130,8 +130,8 @@ fn destinations(cidr: Cidr, block: &IpamBlock) -> BTreeMap<Cidr, SmolStr> {
     if block.deleted {
         return destinations;
     }
-    let owner = match &block.affinity {
-        Some(AffinityOwner::Host(owner)) => Some(owner.clone()),
+    let owner = match block.owner() {
+        Some(AffinityOwner::Host(owner)) => Some(owner),
         _ => None,
     };
     for (ordinal, attribute) in block.allocations.iter().enumerate() {

@@ -78,11 +78,6 @@ pub fn contradiction(block: &IpamBlock, key: Cidr) -> Option<String> {
     None
 }
 
-/// Who a block belongs to; old writers named the host in another field.
-pub fn owner(block: &IpamBlock) -> Option<AffinityOwner> {
-    block.affinity.clone().or_else(|| block.host_affinity.clone().map(AffinityOwner::Host))
-}
-
 /// Whether it belongs to `who`.
 pub fn is_owned_by(block: &IpamBlock, who: &AffinityOwner) -> bool {
     match (&block.affinity, &block.host_affinity, who) {

@@ -229,7 +229,7 @@ fn check_blocks(known: &Known, users: Option<&Users>, report: &mut CheckReport) 
         if !pools.iter().any(|p| p.cidr.covers(&cidr)) {
             report.faults.push(Fault::Orphan(cidr));
         }
-        match block::owner(b) {
+        match b.owner() {
             None if block::used(b).next().is_none() => {
                 report.leftovers.push(Leftover::BlockEmpty { block: cidr })
             }

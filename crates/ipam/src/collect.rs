@@ -58,7 +58,7 @@ impl Collect {
     ) -> Result<Option<Vec<Change>>, Need> {
         known.require([Key::Block(cidr)], [])?;
         Ok(known.block(cidr).and_then(|(b, revision)| {
-            let is_left = block::owner(b).is_none() && block::is_empty(b, self.now, cooldown_secs);
+            let is_left = b.owner().is_none() && block::is_empty(b, self.now, cooldown_secs);
             is_left.then(|| vec![Change::delete(Key::Block(cidr), revision)])
         }))
     }

@@ -85,7 +85,7 @@ impl Operation for AssignmentOf {
             let Slot::Used(attribute) = block::slot(b, ordinal) else { return None };
             Some(Assignment {
                 block: cidr,
-                owner: block::owner(b),
+                owner: b.owner(),
                 attribute: attribute.clone(),
                 sequence: b.sequence_number_for_allocation.get(&ordinal).copied(),
             })

@@ -93,7 +93,7 @@ pub enum ReleaseError {
 
 /// The write of a block after a release: deleted if it is empty and nobody's.
 fn write_back(after: &IpamBlock, over: &Revision, now: UnixTime, cooldown_secs: u32) -> Change {
-    if block::owner(after).is_none() && block::is_empty(after, now, cooldown_secs) {
+    if after.owner().is_none() && block::is_empty(after, now, cooldown_secs) {
         Change::delete(Key::Block(after.cidr), over)
     } else {
         Change::block(after.clone(), Some(over))

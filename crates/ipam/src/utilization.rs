@@ -61,7 +61,7 @@ pub fn report(known: &Known) -> Vec<PoolUsage> {
             let available = block::free(b, &reserved).count() as u128;
             BlockUsage {
                 cidr: b.cidr,
-                owner: block::owner(b).map(|o| o.to_string()),
+                owner: b.owner().map(|o| o.to_string()),
                 capacity: b.cidr.size(),
                 in_use,
                 reserved: b.cidr.size().saturating_sub(in_use + available),

@@ -63,8 +63,8 @@ fn block_destinations(update: &Update) -> Vec<(Cidr, Cidr, SmolStr)> {
     if block.deleted {
         return vec![];
     }
-    let owner = match &block.affinity {
-        Some(AffinityOwner::Host(name)) => Some(name.clone()),
+    let owner = match (&block.affinity, &block.host_affinity) {
+        (Some(AffinityOwner::Host(name)), _) | (None, Some(name)) => Some(name.clone()),
         _ => None,
     };
     let mut found = vec![];

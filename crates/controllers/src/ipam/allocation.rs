@@ -101,7 +101,7 @@ impl Allocation {
 pub fn allocations(world: &World) -> impl Iterator<Item = Allocation> + '_ {
     let blocks = Family::ALL.into_iter().flat_map(|family| world.known.blocks(family));
     blocks.filter_map(|(_, held)| held).flat_map(|(b, _)| {
-        let owner = block::owner(b);
+        let owner = b.owner();
         block::used(b).filter_map(move |(ordinal, attribute)| {
             let handle = attribute.handle_id.clone().unwrap_or_default();
             let sequence = b.sequence_number_for_allocation.get(&ordinal).copied().unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use calico_api::AffinityOwner;
-use calico_ipam::{block, pools};
+use calico_ipam::pools;
 use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
 
@@ -47,7 +47,7 @@ pub fn usage(world: &World, marks: &Marks) -> Usage {
     };
     let blocks = Family::ALL.into_iter().flat_map(|family| world.known.blocks(family));
     for (cidr, b) in blocks.filter_map(|(cidr, held)| Some((cidr, held?.0))) {
-        let node = match block::owner(b) {
+        let node = match b.owner() {
             Some(AffinityOwner::Host(node)) => node,
             _ => SmolStr::new_static(NO_NODE),
         };

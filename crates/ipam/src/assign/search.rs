@@ -82,7 +82,7 @@ impl Assign {
     /// The owner of an empty block that may be reclaimed from it.
     fn victim(&self, view: &View<'_>, cidr: Cidr) -> Option<AffinityOwner> {
         let (found, _) = view.known.block(cidr)?;
-        let owner = block::owner(found).filter(|o| *o != self.request.owner)?;
+        let owner = found.owner().filter(|o| *o != self.request.owner)?;
         // A time that is missing or cannot be read is old.
         let claimed =
             found.affinity_claim_time.as_deref().and_then(UnixTime::parse_rfc3339).unwrap_or_default();

@@ -327,3 +327,21 @@ fn an_endpoint_that_may_not_spoof_counts_as_absent_until_it_may() {
     assert!(kinds(&flushed(&mut calc)).contains(&"workload removed"));
     assert_eq!(calc.problems().count(), 1);
 }
+
+/// Old writers named the owner of a block in another field; a block of both is whose the newer one says.
+#[test]
+fn the_owner_of_a_block_may_stand_in_either_field() {
+    let cidr: calico_net::Cidr = "10.0.1.0/26".parse().unwrap();
+    let block = |text: &str| {
+        let value = format!(r#"{{"cidr": "10.0.1.0/26", {text}}}"#).into();
+        let key = calico_api::Key::Block(cidr);
+        let entry = calico_api::Entry { key: key.clone(), value, revision: 1.into() };
+        Update::read(&key, Some(&entry)).unwrap()
+    };
+    let own = |text: String| synced([block(&text)]).1.contains(&Change::BlockAdded(cidr));
+    assert!(own(format!(r#""affinity": "host:{NODE}""#)));
+    assert!(own(format!(r#""hostAffinity": "{NODE}""#)));
+    assert!(own(format!(r#""affinity": null, "hostAffinity": "{NODE}""#)));
+    assert!(!own(format!(r#""affinity": "host:there", "hostAffinity": "{NODE}""#)));
+    assert!(!own(r#""hostAffinity": "there""#.to_owned()));
+}

@@ -518,7 +518,7 @@ impl Dice {
             sequence_number: 0,
             sequence_number_for_allocation: BTreeMap::new(),
             deleted: self.percent(5),
-            host_affinity: None,
+            host_affinity: self.one(&[None, None, Some(NODE.into()), Some("there".into())]),
             other: Default::default(),
         }
     }

@@ -110,7 +110,7 @@ fn borrowed(known: &Known) -> String {
     let mut rows = Vec::new();
     for (_, held) in Family::ALL.into_iter().flat_map(|family| known.blocks(family)) {
         let Some((b, _)) = held else { continue };
-        let owner = match block::owner(b) {
+        let owner = match b.owner() {
             Some(AffinityOwner::Host(name)) => name.to_string(),
             Some(other) => other.to_string(),
             None => String::new(),
