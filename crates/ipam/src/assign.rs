@@ -132,6 +132,7 @@ impl Assign {
         known.require(keys, selections)?;
         let config = known.readable_config().map_err(|e| refuse(known, e))?;
         crate::config::check(&config).map_err(|e| refuse(known, e))?;
+        let reserved = known.readable_reservations().map_err(|e| refuse(known, e))?;
         if let Some(problem) = known.problem(&Key::Handle(self.request.handle.clone())) {
             return Err(refuse(known, problem));
         }
@@ -157,7 +158,7 @@ impl Assign {
         let requested = self.request.max_blocks.filter(|n| *n > 0);
         Ok(View {
             known,
-            reserved: known.reservations(),
+            reserved,
             cooldown_secs: config.ip_cooldown_seconds,
             strict: config.strict_affinity,
             auto_allocate: config.auto_allocate_blocks,

@@ -38,7 +38,8 @@ pub enum Record {
     Node(Labels),
     /// Something that IPAM only needs to know the existence of.
     Marker,
-    /// It does not decode; why. Blocks like this are left alone, other records count as absent.
+    /// It does not decode; why. Blocks like this are left alone, settings and reservations stop every
+    /// assignment, other records count as absent.
     Damaged(Arc<str>),
 }
 
@@ -68,11 +69,12 @@ impl Record {
             },
             _ => Ok(Record::Marker),
         };
-        record.unwrap_or_else(|e| Record::Damaged(e.to_string().into()))
+        record.unwrap_or_else(|e| Record::Damaged(e.reason.into()))
     }
 }
 
-/// A stored object that IPAM could not read, and why. It counted as absent, or, a block, as occupied.
+/// A stored object that IPAM could not read, and why. It counted as absent, or, a block, as occupied; of settings and
+/// reservations nobody knows what they forbid, so nothing is assigned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} cannot be read: {reason}")]
 pub struct Problem {
@@ -357,17 +359,31 @@ impl Known {
         )
     }
 
-    /// The known reserved ranges.
+    /// The known reserved ranges that can be read.
     pub fn reservations(&self) -> Vec<Cidr> {
+        self.reserved_ranges().filter_map(Result::ok).collect()
+    }
+
+    /// The known reserved ranges.
+    ///
+    /// # Errors
+    /// When one cannot be read: nobody knows what it forbids, and an address that was given would not come back.
+    pub fn readable_reservations(&self) -> Result<Vec<Cidr>, Problem> {
+        self.reserved_ranges().collect()
+    }
+
+    fn reserved_ranges(&self) -> impl Iterator<Item = Result<Cidr, Problem>> {
         let kind = |kind| Key::resource(kind, "", "");
-        self.present(kind(Kind::IPReservation), kind(Kind::KubeControllersConfiguration))
-            .filter_map(|(_, record, _)| match record {
-                Record::Reservation(reservation) => Some(&reservation.spec.reserved_cidrs),
-                _ => None,
-            })
-            .flatten()
-            .filter_map(|text| text.parse().ok())
-            .collect()
+        let records = self.present(kind(Kind::IPReservation), kind(Kind::KubeControllersConfiguration));
+        records.flat_map(|(key, record, _)| match record {
+            Record::Reservation(reservation) => {
+                let ranges = &reservation.spec.reserved_cidrs;
+                let read = |text: &SmolStr| text.parse().map_err(|_| not_a_range(key, text));
+                ranges.iter().map(read).collect()
+            }
+            Record::Damaged(reason) => vec![Err(Problem { key: key.clone(), reason: reason.clone() })],
+            _ => Vec::new(),
+        })
     }
 
     /// Everything that exists, by key.
@@ -382,21 +398,25 @@ impl Known {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (key, record, _) in self.records() {
-            let mut add = |reason: Arc<str>| problems.push(Problem { key: key.clone(), reason });
             match record {
-                Record::Damaged(reason) => add(reason.clone()),
+                Record::Damaged(reason) => {
+                    problems.push(Problem { key: key.clone(), reason: reason.clone() })
+                }
                 Record::Reservation(reservation) => {
-                    let ranges = &reservation.spec.reserved_cidrs;
-                    for text in ranges.iter().filter(|text| text.parse::<Cidr>().is_err()) {
-                        add(format!("spec.reservedCIDRs: {text:?}: is no CIDR, so nothing is reserved")
-                            .into());
-                    }
+                    let ranges = reservation.spec.reserved_cidrs.iter();
+                    let bad = ranges.filter(|text| text.parse::<Cidr>().is_err());
+                    problems.extend(bad.map(|text| not_a_range(key, text)));
                 }
                 _ => {}
             }
         }
         problems
     }
+}
+
+fn not_a_range(key: &Key, text: &str) -> Problem {
+    let reason = format!("spec.reservedCIDRs: {text:?} is no CIDR; no address is assigned until it is one");
+    Problem { key: key.clone(), reason: reason.into() }
 }
 
 /// The greatest CIDR of a family.

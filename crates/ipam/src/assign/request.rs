@@ -161,7 +161,7 @@ pub enum AssignError {
     /// The settings contradict themselves.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
-    /// The settings, or the handle, cannot be read.
+    /// The settings, a reservation or the handle cannot be read.
     #[error(transparent)]
     Unreadable(#[from] crate::known::Problem),
     /// Fewer addresses than wanted; those that were assigned have been released.

@@ -259,6 +259,26 @@ fn reserved_addresses_and_wrong_blocks_are_passed_over() {
     assert_eq!(got, expected.iter().map(|s| s.to_string()).collect());
 }
 
+/// What it keeps free is not known; an address that was given is not taken back.
+#[test]
+fn a_reservation_that_cannot_be_read_stops_every_assignment() {
+    let mut store = cluster("10.0.0.0/28", 30);
+    let key = Key::resource(Kind::IPReservation, "", "r");
+    for (spec, reason) in [
+        (serde_json::json!({"reservedCIDRs": "10.0.0.0/30"}), "r cannot be read: invalid type: string"),
+        (serde_json::json!({"reservedCIDRs": ["10.0.0.0/30", "10.0.0.300"]}), "\"10.0.0.300\" is no CIDR"),
+    ] {
+        store.put(key.clone(), serde_json::json!({"metadata": {"name": "r"}, "spec": spec}).to_string());
+        let error = assign(&mut store, "n1", "h", 1).unwrap_err();
+        assert!(matches!(&error, AssignError::Unreadable(problem) if problem.key == key), "{error:?}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let mended = serde_json::json!({"metadata": {"name": "r"}, "spec": {"reservedCIDRs": ["10.0.0.0/30"]}});
+    store.put(key, mended.to_string());
+    assert_eq!(addresses(&assign(&mut store, "n1", "h", 1).unwrap()).len(), 1);
+    assert_clean(&store);
+}
+
 #[test]
 fn a_load_balancer_needs_no_node() {
     let mut store = cluster("10.0.0.0/24", 28);
