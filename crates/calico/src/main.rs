@@ -14,6 +14,7 @@ mod cleanup;
 mod controllers;
 mod dispatch;
 mod health;
+mod help;
 mod init;
 mod install;
 mod ipam_upgrade;
@@ -31,38 +32,11 @@ use anyhow::Context as _;
 use calico_cni::request::Plugin;
 
 use dispatch::{Role, dispatch};
+use help::HELP;
 use node_command::NodeCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const HELP: &str = "\
-calico: Project Calico for Linux, one binary in several roles
-
-usage: calico COMMAND
-
-  node          run the agent of this node: policy, routes, BGP, CNI server (also as `calico-node`)
-  node startup  only what the agent does first: Node, pools, defaults, the file with the node's name
-  node shutdown mark this node as going down (also `calico-node -shutdown`)
-  node init [--best-effort]
-                mount what an eBPF dataplane needs: bpffs, cgroup2
-  node cleanup [--host-root DIR]
-                remove everything of ours from this node's kernel; the agent must not run. With the node's root
-                directory, also the files that an installation in a cluster put there
-  health        ask this node's agent how it is: -felix-live, -felix-ready, -bird-live, -bird-ready
-                (also `calico-node -felix-live …`)
-  install-cni   put plugins and network configuration on the host, as /opt/cni/bin/install of Calico's image does
-  kube-controllers
-                the cluster's controllers, one process for all nodes: collects addresses that nobody releases
-  check-status  -r: are the cluster's controllers ready? -l: do they live?
-  ctl           read and change resources (also as `calicoctl`)
-  lab           nodes in network namespaces on this machine
-  version       print the version
-
-`calico component node …`, `calico component cni install` and the like are the same commands.
-Under the name `calico` or `calico-ipam` with CNI_COMMAND set it is a CNI plugin; `calico -t` tests its datastore, and
-`calico-ipam -upgrade` takes over the addresses that host-local gave.
-";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -94,11 +68,12 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        other => {
-            eprintln!(
-                "calico: {} is no command\n\n{HELP}",
-                other.map_or("nothing".into(), |o| format!("{o:?}"))
-            );
+        Some(other) => {
+            eprintln!("calico: {other:?} is no command\n\n{HELP}");
+            ExitCode::from(2)
+        }
+        None => {
+            eprint!("{HELP}");
             ExitCode::from(2)
         }
     }
@@ -108,7 +83,7 @@ fn run_node(arguments: &[OsString]) -> ExitCode {
     let command = match node_command::parse(arguments) {
         Ok(command) => command,
         Err(problem) => {
-            eprintln!("calico node: {problem}\n\n{HELP}");
+            eprintln!("calico node: {problem}\n\n{}", help::NODE_USAGE);
             return ExitCode::from(2);
         }
     };
@@ -120,6 +95,10 @@ fn run_node(arguments: &[OsString]) -> ExitCode {
         NodeCommand::Cleanup(rest) => with_log("calico node cleanup", |_| cleanup::main(&rest)),
         NodeCommand::Health(flags) => health::main(&flags),
         NodeCommand::Version => print_version(),
+        NodeCommand::Help => {
+            print!("{}\n{}", help::NODE_USAGE, help::NODE);
+            ExitCode::SUCCESS
+        }
         NodeCommand::PartOfAgent(part) => {
             eprintln!(
                 "calico-node -{part}: no process of its own here: the agent does it; run `calico-node` without flags"

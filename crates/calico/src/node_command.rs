@@ -23,6 +23,8 @@ pub enum NodeCommand {
     Health(Vec<String>),
     /// Print the version.
     Version,
+    /// Say what there is.
+    Help,
     /// A process of its own in Calico, a part of the agent here.
     PartOfAgent(String),
 }
@@ -63,6 +65,7 @@ pub fn parse(arguments: &[OsString]) -> Result<NodeCommand, String> {
     match name {
         "startup" => alone(NodeCommand::Startup),
         "shutdown" => alone(NodeCommand::Shutdown),
+        "h" | "help" => Ok(NodeCommand::Help),
         "v" | "version" => alone(NodeCommand::Version),
         "health" => Ok(NodeCommand::Health(rest.to_vec())),
         "cleanup" if !first.starts_with('-') => Ok(NodeCommand::Cleanup(arguments[1..].to_vec())),
@@ -100,6 +103,9 @@ mod tests {
         check("-init -best-effort", Ok(NodeCommand::Init { best_effort: true }));
         check("init", Ok(NodeCommand::Init { best_effort: false }));
         check("-v", Ok(NodeCommand::Version));
+        check("-h", Ok(NodeCommand::Help));
+        check("--help", Ok(NodeCommand::Help));
+        check("help cleanup", Ok(NodeCommand::Help));
         check(
             "cleanup --host-root /host",
             Ok(NodeCommand::Cleanup(vec!["--host-root".into(), "/host".into()])),
