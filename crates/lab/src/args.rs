@@ -17,7 +17,8 @@ const DEFAULT_DIR: &str = "/run/calico-lab";
 
 /// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.
 #[derive(Parser, Debug)]
-#[command(name = "calico lab", version)]
+// Also where the binary is called by another name.
+#[command(name = "calico lab", bin_name = "calico lab", version)]
 pub struct Args {
     /// Directory of the lab: state, logs, datastore. One lab per directory. [default: /run/calico-lab, and for k8s
     /// /var/cache/calico-lab/k8s]
@@ -175,6 +176,7 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
         Command::Up(up) => {
             fabric::build(&dir, &up)?;
         }
+        Command::Down if !Lab::is_in(&dir) => println!("no lab in {}: nothing to take down", dir.display()),
         Command::Down => fabric::tear_down(&dir)?,
         Command::Status { output } => status::print(&Lab::load(&dir)?, &output)?,
         Command::Exec { place, command } => return Lab::load(&dir)?.exec(&place, &command),
@@ -198,5 +200,53 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
 fn print_lines(lines: &[String]) {
     for line in lines {
         println!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn usage_says_how_it_is_called() {
+        let usage = Args::try_parse_from(words("lab workload")).unwrap_err().to_string();
+        assert!(usage.contains("Usage: calico lab workload [OPTIONS] <COMMAND>"), "{usage}");
+    }
+
+    #[test]
+    fn what_is_down_may_be_taken_down_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |command: &str| words(&format!("lab --dir {} {command}", dir.path().display()));
+        for command in ["down", "down", "k8s down"] {
+            assert_eq!(main(line(command)), ExitCode::SUCCESS, "{command}");
+        }
+        // Files that are not a lab's stay.
+        std::fs::write(dir.path().join("notes"), "").unwrap();
+        assert_eq!(main(line("down")), ExitCode::SUCCESS);
+        assert!(dir.path().join("notes").exists());
+        // A lab that cannot be read is no lab that is down.
+        std::fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert_eq!(main(line("down")), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_is_told_with_those_that_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lab = Lab::new(dir.path(), Datastore::Embedded).unwrap();
+        for name in ["node1", "node2"] {
+            let name = name.to_owned();
+            lab.nodes.push(crate::state::Node {
+                name,
+                init_pid: 0,
+                ipv4: String::new(),
+                ipv6: String::new(),
+            });
+        }
+        let error = workload::add(&mut lab, "web", "node9", "shop", &[], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "no node \"node9\"; there are node1, node2");
     }
 }

@@ -47,6 +47,9 @@ pub const DEFAULT_DIR: &str = "/var/cache/calico-lab/k8s";
 pub fn run(dir: &Path, command: K8sCommand) -> Result<ExitCode> {
     match command {
         K8sCommand::Up(args) => up::build(dir, &args)?,
+        K8sCommand::Down if !Cluster::is_in(dir) => {
+            println!("no cluster in {}: nothing to take down", dir.display());
+        }
         K8sCommand::Down => down::tear_down(dir)?,
         K8sCommand::Status => println!("{}", status::tables(&Cluster::load(dir)?)?),
         K8sCommand::Exec { place, command } => {

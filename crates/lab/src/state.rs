@@ -78,6 +78,11 @@ impl Lab {
         })
     }
 
+    /// Whether there is a lab in a directory.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join("state.json").exists()
+    }
+
     /// The lab in a directory.
     pub fn load(dir: &Path) -> Result<Lab> {
         let path = dir.join("state.json");

@@ -24,6 +24,8 @@ pub fn add(
     if lab.workloads.contains_key(name) {
         bail!("workload {name:?} is already there");
     }
+    // Before anything else speaks of it in its own words.
+    lab.node(node)?;
     let labels: Vec<(String, String)> = labels
         .iter()
         .map(|l| l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))

@@ -65,15 +65,26 @@ pub struct UpArgs {
     /// Who gives pods their network.
     #[arg(long, value_enum, default_value_t = Cni::Calico)]
     pub cni: Cni,
-    /// Calico's image: an OCI archive, or a directory with an OCI layout.
-    #[arg(long, default_value = "target/image/calico.tar")]
-    pub image: PathBuf,
+    /// Calico's image: an OCI archive, or a directory with an OCI layout. [default: what `make image` makes:
+    /// image/calico.tar in cargo's target directory]
+    #[arg(long)]
+    pub image: Option<PathBuf>,
+    /// Cargo's target directory.
+    #[arg(long, env = "CARGO_TARGET_DIR", default_value = "target", hide = true)]
+    pub target_dir: PathBuf,
     /// Calico's manifest. VXLAN unless said otherwise: not every kernel has IPIP, which deploy/calico.yaml wants.
     #[arg(long, default_value = "deploy/calico-vxlan.yaml")]
     pub manifest: PathBuf,
     /// Where the programs of Kubernetes are: what `make k8s-parts` built.
     #[arg(long, env = "CALICO_LAB_PARTS", hide_env_values = true)]
     pub parts: Option<PathBuf>,
+}
+
+impl UpArgs {
+    /// Calico's image: the one that is named, or the one that `make image` makes.
+    pub fn image(&self) -> PathBuf {
+        self.image.clone().unwrap_or_else(|| self.target_dir.join("image/calico.tar"))
+    }
 }
 
 /// kube-proxy's ways.
@@ -118,6 +129,18 @@ mod tests {
     struct Line {
         #[command(subcommand)]
         command: K8sCommand,
+    }
+
+    #[test]
+    fn the_image_is_where_it_is_made() {
+        let check = |line: &str, expected: &str| {
+            let K8sCommand::Up(args) = Line::try_parse_from(line.split(' ')).expect(line).command else {
+                panic!("{line}")
+            };
+            assert_eq!(args.image(), PathBuf::from(expected), "{line}");
+        };
+        check("k8s up --target-dir /tmp/t", "/tmp/t/image/calico.tar");
+        check("k8s up --target-dir /tmp/t --image my.tar", "my.tar");
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Cluster {
         })
     }
 
+    /// Whether there is a cluster in a directory.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join("cluster.json").exists()
+    }
+
     /// The cluster in a directory.
     pub fn load(dir: &Path) -> Result<Cluster> {
         let path = dir.join("cluster.json");

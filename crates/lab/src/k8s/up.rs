@@ -41,6 +41,13 @@ impl Progress {
     }
 }
 
+/// Calico's image, which is looked for before anything is built.
+fn calico_image(args: &UpArgs) -> Result<PathBuf> {
+    let image = args.image();
+    images::check(&image).context("Calico's image: `make image` makes it, --image names another")?;
+    Ok(image)
+}
+
 /// Builds a cluster and waits until it can be used.
 pub fn build(dir: &Path, args: &UpArgs) -> Result<()> {
     let progress = Progress { start: Instant::now() };
@@ -58,12 +65,10 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<()> {
     if args.cni == Cni::Calico && !args.manifest.is_file() {
         bail!("no manifest {}; give another with --manifest, or use --cni ptp", args.manifest.display());
     }
+    let image = (args.cni == Cni::Calico).then(|| calico_image(args)).transpose()?;
     let parts = parts(args)?;
     let mut archives = images::build_all(&parts)?;
-    if args.cni == Cni::Calico {
-        images::check(&args.image)?;
-        archives.push(args.image.clone());
-    }
+    archives.extend(image);
     let cluster = Cluster::new(dir, &parts, args)?;
     std::fs::create_dir_all(dir.join("bin")).with_context(|| format!("{}", dir.display()))?;
     // Before anything runs: what fails halfway can still be taken down.
