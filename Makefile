@@ -83,7 +83,7 @@ demo: build ## Three nodes, workloads, BGP, policy, real requests (DATASTORE=emb
 	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab demo --datastore $(DATASTORE) $(if $(KEEP),--keep)
 
 test: setup k8s-parts-begin fmt clippy deny build k8s-parts-end unit lab-tests tiers ## Everything that continuous integration runs
-	@echo "test: all passed"
+	@.ci/summary $(LOGS)
 
 fmt:
 	cargo fmt --all --check
