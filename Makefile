@@ -23,7 +23,7 @@ PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 e
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
 
-.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s demo test fmt clippy unit tidy \
+.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s demo demo-k8s test fmt clippy unit tidy \
         lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
 help: ## Show the targets
@@ -81,6 +81,9 @@ build: setup ## Build the binary (release) and print its size
 
 demo: build ## Three nodes, workloads, BGP, policy, real requests (DATASTORE=embedded|etcd, KEEP=1)
 	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab demo --datastore $(DATASTORE) $(if $(KEEP),--keep)
+
+demo-k8s: k8s-parts image ## The policy story on a real Kubernetes cluster (KEEP=1 leaves it up)
+	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab k8s demo --nodes 2 --parts $(PARTS) --image $(TARGETDIR)/image/calico.tar $(if $(KEEP),--keep)
 
 test: setup k8s-parts-begin fmt clippy deny build k8s-parts-end unit lab-tests tiers ## Everything that continuous integration runs
 	@.ci/summary $(LOGS)

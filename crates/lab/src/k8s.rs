@@ -18,6 +18,7 @@ pub mod args;
 mod cgroups;
 mod cluster;
 mod control_plane;
+pub mod demo;
 mod down;
 mod images;
 mod init;
@@ -47,6 +48,7 @@ pub const DEFAULT_DIR: &str = "/var/cache/calico-lab/k8s";
 pub fn run(dir: &Path, command: K8sCommand) -> Result<ExitCode> {
     match command {
         K8sCommand::Up(args) => up::build(dir, &args)?,
+        K8sCommand::Demo(args) => return demo::run(dir, &args),
         K8sCommand::Down if !Cluster::is_in(dir) => {
             println!("no cluster in {}: nothing to take down", dir.display());
         }

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::demo::DemoArgs;
+
 /// What to do with the cluster.
 #[derive(Subcommand, Debug)]
 pub enum K8sCommand {
     /// Start a cluster and wait until its nodes are Ready and its name service answers.
     Up(Box<UpArgs>),
+    /// The policy story: a cluster, four pods, a policy at a time, and who reaches whom after each.
+    Demo(Box<DemoArgs>),
     /// End every process of the cluster and remove it.
     Down,
     /// Show nodes, pods and services.
