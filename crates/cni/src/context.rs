@@ -12,7 +12,7 @@ use calico_api::{Entry, Key, Kind, Selection, Write, decode};
 use calico_ipam::{Known, Machine, Operation, Response, Step};
 use calico_linux::sysctl::Sysctl;
 use calico_net::Mac;
-use calico_store::{Atomicity, CommitError, Store};
+use calico_store::{Attempt, Store, attempt};
 use futures::future::{BoxFuture, try_join_all};
 use smol_str::SmolStr;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -147,27 +147,10 @@ impl Context {
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<Response, CniError> {
-        // A sequential store leaves the writes before a conflict: one by one, it is known which those are.
-        let portion = match self.store.atomicity() {
-            Atomicity::Atomic => writes.len().max(1),
-            Atomicity::Sequential => 1,
-        };
-        let mut revisions = Vec::with_capacity(writes.len());
-        for part in writes.chunks(portion) {
-            match self.store.commit(part).await {
-                Ok(committed) => revisions.extend(committed.revisions),
-                Err(CommitError::Conflict { index, key: _, current }) => {
-                    let index = revisions.len() + index;
-                    return Ok(Response::Conflict {
-                        index,
-                        current: current.map(|e| *e),
-                        applied: revisions,
-                    });
-                }
-                Err(error) => return Err(unavailable(&error)),
-            }
-        }
-        Ok(Response::Committed(revisions))
+        Ok(match attempt(&*self.store, writes).await.map_err(|error| unavailable(&error))? {
+            Attempt::Committed(revisions) => Response::Committed(revisions),
+            Attempt::Conflict { index, current, applied } => Response::Conflict { index, current, applied },
+        })
     }
 
     /// The Kubernetes API, or what to do so that there is a way to it.

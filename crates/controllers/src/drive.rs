@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use calico_api::Write;
 use calico_ipam::{Known, Machine, Operation, Response, Step};
-use calico_store::{Atomicity, CommitError, Store};
+use calico_store::{Attempt, CommitError, Store, attempt};
 
 /// The first pause after a write conflict is at most this long; each further one may be twice as long, up to
 /// [`LONGEST_PAUSE`].
@@ -73,23 +73,10 @@ where
 }
 
 async fn commit(store: &dyn Store, writes: &[Write]) -> Result<Response, CommitError> {
-    // A sequential store leaves the writes before a conflict: one by one, it is known which those are.
-    let portion = match store.atomicity() {
-        Atomicity::Atomic => writes.len().max(1),
-        Atomicity::Sequential => 1,
-    };
-    let mut applied = Vec::with_capacity(writes.len());
-    for part in writes.chunks(portion) {
-        match store.commit(part).await {
-            Ok(committed) => applied.extend(committed.revisions),
-            Err(CommitError::Conflict { index, key: _, current }) => {
-                let index = applied.len() + index;
-                return Ok(Response::Conflict { index, current: current.map(|e| *e), applied });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Response::Committed(applied))
+    Ok(match attempt(store, writes).await? {
+        Attempt::Committed(revisions) => Response::Committed(revisions),
+        Attempt::Conflict { index, current, applied } => Response::Conflict { index, current, applied },
+    })
 }
 
 /// How long to wait after so many conflicts: any part of a span that doubles, so that writers who met once do not meet

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calico_ipam::{Assignment, Known, Machine, Operation, Response, Step, Target, UnixTime};
-use calico_store::{Atomicity, CommitError, Store};
+use calico_store::{Attempt, Store, attempt};
 
 /// Now, for IPAM.
 pub(crate) fn now() -> UnixTime {
@@ -66,14 +66,11 @@ where
                 }
                 Response::Read { entries, listings }
             }
-            Step::Commit(writes) => match store.commit(&writes).await {
-                Ok(committed) => Response::Committed(committed.revisions),
-                Err(CommitError::Conflict { index, current, .. })
-                    if store.atomicity() == Atomicity::Atomic =>
-                {
-                    Response::Conflict { index, current: current.map(|e| *e), applied: Vec::new() }
+            Step::Commit(writes) => match attempt(store, &writes).await? {
+                Attempt::Committed(revisions) => Response::Committed(revisions),
+                Attempt::Conflict { index, current, applied } => {
+                    Response::Conflict { index, current, applied }
                 }
-                Err(error) => return Err(error.into()),
             },
         };
         let lost = matches!(response, Response::Conflict { .. });

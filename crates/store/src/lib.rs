@@ -12,6 +12,7 @@
     reason = "this crate is IO: it opens the datastore's files, waits, and compares expiry times with the clock"
 )]
 
+pub mod attempt;
 pub mod config;
 pub mod contract;
 pub mod embedded;
@@ -20,6 +21,7 @@ pub mod store;
 pub mod syncer;
 pub mod watch;
 
+pub use attempt::{Attempt, attempt};
 pub use config::DatastoreConfig;
 pub use embedded::EmbeddedStore;
 pub use error::{Cause, CommitError, CompactError, Fault, GetError, ListError, WatchError};

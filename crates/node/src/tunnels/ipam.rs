@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::SystemTime;
 
 use calico_ipam::{Known, Machine, Operation, Response, Step, UnixTime};
-use calico_store::{Atomicity, CommitError, GetError, ListError, Store};
+use calico_store::{Attempt, CommitError, GetError, ListError, Store, attempt};
 
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +50,11 @@ where
                 }
                 Response::Read { entries, listings }
             }
-            Step::Commit(writes) => match store.commit(&writes).await {
-                Ok(committed) => Response::Committed(committed.revisions),
-                Err(CommitError::Conflict { index, current, .. })
-                    if store.atomicity() == Atomicity::Atomic =>
-                {
-                    Response::Conflict { index, current: current.map(|e| *e), applied: Vec::new() }
+            Step::Commit(writes) => match attempt(store, &writes).await? {
+                Attempt::Committed(revisions) => Response::Committed(revisions),
+                Attempt::Conflict { index, current, applied } => {
+                    Response::Conflict { index, current, applied }
                 }
-                Err(error) => return Err(error.into()),
             },
         };
         machine.feed(response);
