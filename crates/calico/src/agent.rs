@@ -30,7 +30,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::announce;
+use crate::lifecycle::{self, announce};
 use crate::log::Log;
 use crate::roles::Roles;
 use crate::servers::{HealthServer, spawn_metrics};
@@ -103,7 +103,7 @@ async fn run(log: Log) -> Result<Exit> {
     let kubernetes = kubernetes.inspect_err(|error| tracing::debug!(%error, "no Kubernetes")).ok();
     let started = tokio::select! {
         () = shutdown.cancelled() => return Ok(Exit::Shutdown),
-        started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")) => started.context("start")?,
+        started = lifecycle::start(&store, kubernetes.as_deref()) => started.context("start")?,
     };
     let node = started.node.clone();
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "started");

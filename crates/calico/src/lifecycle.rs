@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use calico_cni::datastore;
-use calico_cni::kubernetes::{Api, Kubernetes};
+use calico_cni::kubernetes::{Api, ApiError, Kubernetes};
+use calico_node::startup::Started;
+use calico_node::startup::kubeadm::{self, Kubeadm};
 use calico_node::{Health, shutdown};
+use calico_store::Store;
 use calico_store::config::Settings;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -49,11 +52,31 @@ fn try_start() -> Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-        let store = datastore::open(&settings, &variable).await.context("datastore")?.store;
-        let started = calico_node::start(&store, &variable, env!("CARGO_PKG_VERSION")).await?;
+        let opened = datastore::open(&settings, &variable).await.context("datastore")?;
+        let started = start(&opened.store, opened.kubernetes.ok().as_deref()).await?;
         tracing::info!(node = %started.node, "started");
         Ok(())
     })
+}
+
+/// Starts the node; where there is Kubernetes, with what kubeadm left there.
+pub async fn start(store: &Arc<dyn Store>, api: Option<&dyn Api>) -> Result<Started> {
+    calico_node::startup::wait_if_told(store, &variable).await?;
+    let kubeadm = match api {
+        Some(api) => read_kubeadm(api).await?,
+        None => None,
+    };
+    Ok(calico_node::start(store, &variable, kubeadm.as_ref(), env!("CARGO_PKG_VERSION")).await?)
+}
+
+/// Who may not read it counts as in a cluster of somebody else's making; what else goes wrong may not pass for that,
+/// because the first pool is made of it once and for all.
+async fn read_kubeadm(api: &dyn Api) -> Result<Option<Kubeadm>> {
+    match api.get(kubeadm::PATH).await {
+        Ok(found) => Ok(found.as_ref().map(Kubeadm::from_config_map)),
+        Err(ApiError::Refused { status: 401 | 403, .. }) => Ok(None),
+        Err(error) => Err(error).context(kubeadm::PATH),
+    }
 }
 
 fn try_shut_down() -> Result<()> {

@@ -22,6 +22,7 @@ use smol_str::SmolStr;
 pub mod address;
 pub mod births;
 pub mod defaults;
+pub mod kubeadm;
 pub mod node;
 pub mod pools;
 pub mod settings;
@@ -30,6 +31,7 @@ use crate::autodetect::Method;
 use crate::interfaces::{read_interfaces, read_source_address};
 use address::Host;
 use births::Births;
+use kubeadm::Kubeadm;
 use settings::{SettingError, Settings, Vars, select_node_name};
 
 /// Where the node's name is kept unless `CALICO_NODENAME_FILE` says otherwise.
@@ -114,9 +116,25 @@ pub fn read_node_name(vars: Vars<'_>) -> Result<SmolStr, StartupError> {
     Ok(select_node_name(vars, file.as_deref(), &hostname.to_string_lossy()))
 }
 
+/// Waits until the datastore answers, where `WAIT_FOR_DATASTORE` says so: what is asked of Kubernetes next would fail.
+pub async fn wait_if_told(store: &Arc<dyn Store>, vars: Vars<'_>) -> Result<(), StartupError> {
+    if Settings::from_vars(vars)?.wait_for_datastore {
+        wait_for_datastore(store).await?;
+    }
+    Ok(())
+}
+
 /// Starts the node: everything is in the datastore and the node's name in its file when it returns.
-pub async fn start(store: &Arc<dyn Store>, vars: Vars<'_>, version: &str) -> Result<Started, StartupError> {
-    let settings = Settings::from_vars(vars)?;
+pub async fn start(
+    store: &Arc<dyn Store>,
+    vars: Vars<'_>,
+    kubeadm: Option<&Kubeadm>,
+    version: &str,
+) -> Result<Started, StartupError> {
+    let mut settings = Settings::from_vars(vars)?;
+    if let Some(kubeadm) = kubeadm {
+        settings.follow(kubeadm);
+    }
     let node = read_node_name(vars)?;
     if settings.wait_for_datastore {
         wait_for_datastore(store).await?;

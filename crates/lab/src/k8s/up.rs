@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::api::{has_condition, wait_for};
 use super::args::{Cni, UpArgs};
 use super::cluster::{CONTROL_PLANE, Cluster};
+use super::network::{PODS, SERVICES};
 use super::{images, node, pki, place, ptp, status};
 use crate::fabric::step;
 use crate::process::output;
@@ -196,6 +197,7 @@ fn load_everywhere(cluster: &Cluster, archives: &[PathBuf]) -> Result<()> {
 
 /// Applies the network and the name service, which waits until there is a network.
 fn install(cluster: &Cluster, args: &UpArgs) -> Result<()> {
+    apply(cluster, "kubeadm-config.yaml", &kubeadm_config(cluster))?;
     match args.cni {
         Cni::None => {}
         Cni::Ptp => ptp::install(cluster)?,
@@ -203,10 +205,30 @@ fn install(cluster: &Cluster, args: &UpArgs) -> Result<()> {
             output(cluster.kubectl()?.args(["apply", "-f"]).arg(&args.manifest))?;
         }
     }
-    let manifest = cluster.dir.join("coredns.yaml");
-    std::fs::write(&manifest, COREDNS).context("coredns.yaml")?;
-    output(cluster.kubectl()?.args(["apply", "-f"]).arg(&manifest))?;
+    apply(cluster, "coredns.yaml", COREDNS)
+}
+
+fn apply(cluster: &Cluster, name: &str, manifest: &str) -> Result<()> {
+    let path = cluster.dir.join(name);
+    std::fs::write(&path, manifest).with_context(|| name.to_owned())?;
+    output(cluster.kubectl()?.args(["apply", "-f"]).arg(&path))?;
     Ok(())
+}
+
+/// Where clusters that kubeadm made say which ranges they have; networks make their first pool of it.
+fn kubeadm_config(cluster: &Cluster) -> String {
+    let (pods, services) = (cluster.families(PODS), cluster.families(SERVICES));
+    let text = format!(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking:\n  dnsDomain: cluster.local\n  \
+         podSubnet: {pods}\n  serviceSubnet: {services}\n"
+    );
+    let map = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kubeadm-config", "namespace": "kube-system"},
+        "data": {"ClusterConfiguration": text},
+    });
+    map.to_string()
 }
 
 fn nodes_not_ready(cluster: &Cluster) -> Result<Option<String>> {

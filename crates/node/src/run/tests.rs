@@ -66,7 +66,7 @@ async fn live(name: &str, datastore: &Path, root: &Path, health: Health, stop: C
         "CALICO_IPV6POOL_CIDR" => Some("none".to_owned()),
         _ => None,
     };
-    let started = crate::start(&store, &vars, "v1").await.unwrap();
+    let started = crate::start(&store, &vars, None, "v1").await.unwrap();
     let (_, ready) = watch::channel(BTreeSet::new());
     let args = NodeArgs::from_vars(store, started, ready, health, NodeMetrics::default(), &vars).unwrap();
     let bird = Paths {

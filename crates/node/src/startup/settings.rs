@@ -6,6 +6,7 @@ use calico_api::EncapMode;
 use calico_net::{Asn, Cidr, Family};
 use smol_str::SmolStr;
 
+use super::kubeadm::Kubeadm;
 use crate::autodetect::{Method, MethodError};
 
 /// Reads a variable; `None` if it is not set.
@@ -138,6 +139,22 @@ impl Settings {
             v4_pool: pool(Family::V4)?,
             v6_pool: pool(Family::V6)?,
         })
+    }
+
+    /// Takes from kubeadm what the environment leaves open: the ranges of the default pools, and a word of the cluster's
+    /// type.
+    pub fn follow(&mut self, kubeadm: &Kubeadm) {
+        for (family, pool) in [(Family::V4, &mut self.v4_pool), (Family::V6, &mut self.v6_pool)] {
+            let (Some(pool), Some(range)) = (pool, kubeadm.pods(family)) else { continue };
+            if range.prefix_len() > pool.block_size {
+                let block_size = pool.block_size;
+                tracing::warn!(%range, block_size, "podSubnet of kubeadm is smaller than one block; it is not used");
+            } else if pool.cidr.is_none() {
+                pool.cidr = Some(range);
+            }
+        }
+        let comma = if self.cluster_type.is_empty() { "" } else { "," };
+        self.cluster_type.push_str(&format!("{comma}kubeadm"));
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_start_writes_everything_and_a_second_nothing() {
         "CALICO_IPV6POOL_CIDR" => Some("none".to_owned()),
         _ => None,
     };
-    let started = start(&store, &vars, "v1").await.unwrap();
+    let started = start(&store, &vars, None, "v1").await.unwrap();
     assert_eq!(started.node, "a");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "a");
     assert_eq!(keys(&store, Kind::Node).await, ["a"]);
@@ -38,7 +38,7 @@ async fn a_start_writes_everything_and_a_second_nothing() {
     assert_eq!(node.spec.bgp.unwrap().ipv4_address, "127.0.0.1/8");
 
     let revision = store.list(&Selection::all(Kind::Node)).await.unwrap().revision;
-    start(&store, &vars, "v1").await.unwrap();
+    start(&store, &vars, None, "v1").await.unwrap();
     assert_eq!(store.list(&Selection::all(Kind::Node)).await.unwrap().revision, revision);
 }
 
@@ -76,7 +76,7 @@ async fn a_refused_start_leaves_no_name() {
         "IP_AUTODETECTION_METHOD" => Some("interface=no-such-interface".to_owned()),
         _ => None,
     };
-    let error = start(&store, &vars, "v1").await.unwrap_err();
+    let error = start(&store, &vars, None, "v1").await.unwrap_err();
     assert!(matches!(error, StartupError::Refused(_)), "{error}");
     assert!(!file.exists());
     assert!(keys(&store, Kind::Node).await.is_empty());

@@ -51,6 +51,30 @@ fn everything_set() {
 }
 
 #[test]
+fn kubeadm_fills_what_the_environment_leaves_open() {
+    let kubeadm = Kubeadm { pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()] };
+    let check = |pairs: &[(&str, &str)], expected: [Option<&str>; 2], cluster_type: &str| {
+        let mut settings = from(pairs).unwrap();
+        settings.follow(&kubeadm);
+        let cidr = |pool: Option<PoolSettings>| pool.and_then(|pool| pool.cidr).map(|cidr| cidr.to_string());
+        assert_eq!([cidr(settings.v4_pool), cidr(settings.v6_pool)], expected.map(|c| c.map(str::to_owned)));
+        assert_eq!(settings.cluster_type, cluster_type);
+    };
+    check(&[], [Some("10.244.0.0/16"), Some("fd00::/48")], "kubeadm");
+    check(
+        &[("CALICO_IPV4POOL_CIDR", "10.1.0.0/16"), ("CLUSTER_TYPE", "k8s,bgp")],
+        [Some("10.1.0.0/16"), Some("fd00::/48")],
+        "k8s,bgp,kubeadm",
+    );
+    check(&[("CALICO_IPV6POOL_CIDR", "none")], [Some("10.244.0.0/16"), None], "kubeadm");
+    check(&[("NO_DEFAULT_POOLS", "true")], [None, None], "kubeadm");
+
+    let mut settings = from(&[]).unwrap();
+    settings.follow(&Kubeadm { pods: vec!["10.244.0.0/28".parse().unwrap()] });
+    assert_eq!(settings.v4_pool.unwrap().cidr, None);
+}
+
+#[test]
 fn errors_name_the_variable() {
     for (name, value) in [
         ("WAIT_FOR_DATASTORE", "maybe"),
