@@ -4,6 +4,7 @@
 //! an installation in a cluster put there.
 
 mod files;
+mod sandboxes;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -70,6 +71,9 @@ fn run(host_root: Option<&Path>) -> Result<bool> {
     let mut clean = outcome.problems.is_empty() && bird.is_ok();
     // Last: while something is left in the kernel, who looks for the reason needs the files.
     if let (Some(root), true) = (host_root, clean) {
+        if let Err(error) = sandboxes::await_ended(root) {
+            eprintln!("goes on: {error:#}");
+        }
         let outcome = files::remove(root);
         for path in &outcome.removed {
             println!("removed {path}");

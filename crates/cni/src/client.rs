@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::net::{
@@ -29,6 +29,12 @@ pub enum CallError {
         path: String,
         /// How long it was tried.
         waited_secs: u64,
+    },
+    /// Nobody listens, and nobody will: the node is being cleaned.
+    #[error("the node leaves Calico: {path} is there")]
+    Leaving {
+        /// The file that says so.
+        path: String,
     },
     /// The conversation broke off after it had begun.
     #[error("the agent broke off")]
@@ -60,11 +66,20 @@ pub fn call(
     serde_json::from_slice(&body).map_err(|e| CallError::Garbled(e.to_string()))
 }
 
+/// The file beside an agent's socket that says that no agent will come any more. A running agent is asked nevertheless.
+pub fn leaving_file(socket: &Path) -> PathBuf {
+    socket.with_extension("leaving")
+}
+
 fn connect_within(socket: &Path, patience: Duration) -> Result<UnixStream, CallError> {
     let start = Instant::now();
+    let leaving = leaving_file(socket);
     loop {
         match try_connect(socket) {
             Ok(stream) => return Ok(stream),
+            Err(_) if leaving.exists() => {
+                return Err(CallError::Leaving { path: leaving.display().to_string() });
+            }
             Err(_) if start.elapsed() < patience => std::thread::sleep(RETRY),
             Err(_) => {
                 let path = socket.display().to_string();
@@ -136,6 +151,16 @@ mod tests {
         bind(&socket, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
         listen(&socket, backlog).expect("listening");
         (path, socket)
+    }
+
+    #[test]
+    fn nobody_waits_on_a_node_that_leaves() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let socket = dir.path().join("cni.sock");
+        std::fs::write(leaving_file(&socket), "").expect("written");
+        let hour = Duration::from_secs(3600);
+        let error = call(&socket, &request(serde_json::json!({})), None, hour, hour).expect_err("nobody");
+        assert!(matches!(error, CallError::Leaving { .. }), "{error}");
     }
 
     #[test]

@@ -177,7 +177,9 @@ fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Opti
     match client::call(socket, request, netns.as_ref().map(AsFd::as_fd), connect, ANSWER_PATIENCE) {
         Ok(Response::Done(document)) => Ok(document),
         Ok(Response::Failed(error)) => Err(error),
-        Err(error @ (CallError::Absent { .. } | CallError::Broken(_))) if verb == Verb::Del => {
+        Err(error @ (CallError::Absent { .. } | CallError::Leaving { .. } | CallError::Broken(_)))
+            if verb == Verb::Del =>
+        {
             work::check_del(request.plugin, conf, &request.arguments)?;
             tracing::warn!(%error, "DEL goes to the spool");
             let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();

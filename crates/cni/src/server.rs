@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::arguments::{Arguments, Verb};
+use crate::client::leaving_file;
 use crate::error::{CniError, Code};
 use crate::queue::{Queue, attachment};
 use crate::request::{PROTOCOL, Request, Response, body_len, header};
@@ -268,9 +269,12 @@ pub fn bind(socket: &Path) -> io::Result<UnixListener> {
     // Bound aside and renamed into place: a plugin never finds a socket that is not yet root's alone, and a socket
     // that a killed agent left behind is replaced.
     let aside = socket.with_extension("next");
-    match std::fs::remove_file(&aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    // What a clean-up left that did not come to its end counts no more.
+    for file in [&aside, &leaving_file(socket)] {
+        match std::fs::remove_file(file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
     let listener = UnixListener::bind(&aside)?;
     std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600))?;
