@@ -18,10 +18,39 @@ reach_cluster() {
 Which cluster is asked is said by KUBECONFIG, or by the current context of kubectl."
 }
 
-# manifest: the manifest with the image that was asked for.
+# manifest: the manifest with the image and the families that were asked for.
 manifest() {
   [ -f "$MANIFEST" ] || die "MANIFEST=$MANIFEST is not there"
-  if [ -n "${IMAGE:-}" ]; then sed -E "s|^( *image: ).*|\1$IMAGE|" "$MANIFEST"; else cat "$MANIFEST"; fi
+  sed -E "${IMAGE:+s|^( *image: ).*|\1$IMAGE|}" "$MANIFEST" |
+    case ${DUAL_STACK:-no} in
+      yes) dual_stack ;;
+      no) cat ;;
+      *) die "DUAL_STACK=$DUAL_STACK is neither yes nor no" ;;
+    esac
+}
+
+# dual_stack: the manifest on the standard input with IPv6 beside IPv4. Packets of IPv6 pods travel as those of IPv4 ones do,
+# but never in IPIP, which has no IPv6.
+dual_stack() {
+  awk '
+    /"ipam": \{"type": "calico-ipam"\}/ {
+      sub(/"calico-ipam"/, "\"calico-ipam\", \"assign_ipv4\": \"true\", \"assign_ipv6\": \"true\"")
+      addresses++
+    }
+    set != "" { sub(/value: .*/, "value: \"" set "\""); set = ""; settings++ }
+    follow && /value: / { overlay = $NF; follow = 0 }
+    /- name: CALICO_IPV4POOL_VXLAN$/ { follow = 1 }
+    /- name: CALICO_IPV6POOL_VXLAN$/ { set = overlay }
+    /- name: FELIX_IPV6SUPPORT$/ { set = "true" }
+    { print }
+    # The indentation is that of the line itself.
+    /- name: IP$/ { sub(/IP$/, "IP6"); six = $0 }
+    /value: autodetect$/ && six != "" { print six; print; six = "" ; settings++ }
+    END {
+      if (addresses == 1 && settings == 3) exit 0
+      print "DUAL_STACK=yes: the manifest is not one of calico.yaml and calico-vxlan.yaml; say in it what docs/install-kubernetes.md, \"Options\", says of IPv6" >"/dev/stderr"
+      exit 1
+    }'
 }
 
 # await KIND NAME NAMESPACE: follows a rollout to its end; where there is none, says what hinders the pods.
