@@ -13,13 +13,17 @@ LOGS      := $(TARGETDIR)/logs
 PARTS     := $(HOME)/.cache/calico-lab
 export CALICO_LAB_PARTS := $(PARTS)
 
+# What clusters of the tests run; those that need it are skipped where it is not built.
+export CALICO_K8S_IMAGE := $(abspath $(TARGETDIR))/image/calico.tar
+
 # The CNI project's reference runtime, which judges our plugin; built where there is Go, kept outside the tree.
 CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 
-# What building and testing need of Debian: a compiler for musl (SQLite), protoc (etcd's API), and the real parts
-# that nodes and tests run: BIRD, etcd, nginx, nftables, iproute2.
+# What building and testing need of Debian: a compiler for musl (SQLite), protoc (etcd's API), the real parts that nodes
+# and tests run (BIRD, etcd, nginx, nftables, iproute2), and the keys by which the image's packages are checked.
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
-            iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset
+            iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset \
+            debian-archive-keyring
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
 
@@ -67,11 +71,12 @@ k8s-parts-begin: k8s-setup
 k8s-parts-end: k8s-parts-begin
 	@! command -v go >/dev/null || crates/lab/k8s/build $(PARTS)
 
-k8s-smoke: k8s-parts ## A Kubernetes cluster comes, works and goes
+k8s-smoke: k8s-parts image ## A Kubernetes cluster comes, works with what we ship, and goes
 	cargo test --quiet --locked --package calico --test k8s_smoke -- --nocapture
 
-test-k8s: k8s-parts ## Every test on Kubernetes: kube-proxy's modes, both families, crashes
-	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_crash -- --nocapture
+test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, crashes
+	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_crash \
+	  -- --nocapture
 
 # Not position-independent, as Go's binaries: 150 page faults and 33,000 relocations less at every start of the plugin.
 build: setup ## Build the binary (release) and print its size
@@ -85,7 +90,7 @@ demo: build ## Three nodes, workloads, BGP, policy, real requests (DATASTORE=emb
 demo-k8s: k8s-parts image ## The policy story on a real Kubernetes cluster (KEEP=1 leaves it up)
 	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab k8s demo --nodes 2 --parts $(PARTS) --image $(TARGETDIR)/image/calico.tar $(if $(KEEP),--keep)
 
-test: setup k8s-parts-begin fmt clippy deny build k8s-parts-end unit lab-tests tiers ## Everything that continuous integration runs
+test: setup k8s-parts-begin fmt clippy deny image k8s-parts-end unit lab-tests tiers ## Everything that continuous integration runs
 	@.ci/summary $(LOGS)
 
 fmt:

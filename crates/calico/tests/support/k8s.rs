@@ -153,7 +153,21 @@ impl Cluster {
         said
     }
 
-    fn events(&self) -> String {
+    /// Waits until a command ends with this exit code.
+    pub fn eventually_fails(&self, what: &str, code: i32, run: impl Fn() -> Output) {
+        let mut last = run();
+        let fails = |output: &Output| output.status.code() == Some(code);
+        let held = fails(&last)
+            || until(PATIENCE, || {
+                last = run();
+                fails(&last)
+            });
+        let said = format!("{}{}", text(&last.stdout), text(&last.stderr));
+        assert!(held, "waited {} s for: {what}; last {}: {said}", PATIENCE.as_secs(), last.status);
+    }
+
+    /// Pods and events, for whoever must say why something did not happen.
+    pub fn events(&self) -> String {
         let output = self.try_kubectl(&["get", "pods,events", "-A", "-o", "wide"]);
         format!("\n{}", text(&output.stdout))
     }
@@ -167,11 +181,30 @@ impl Cluster {
 
     /// The process of one of the lab's programs; the first, where every node has one.
     pub fn pid_of(&self, program: &str) -> Option<i32> {
+        self.pids_of(program).first().copied()
+    }
+
+    /// The processes of one of the lab's programs.
+    pub fn pids_of(&self, program: &str) -> Vec<i32> {
         let mark = self.mark();
         let named = |pid: i32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == program)
         };
-        processes().find(|pid| named(*pid) && is_marked(*pid, &mark))
+        processes().filter(|pid| named(*pid) && is_marked(*pid, &mark)).collect()
+    }
+
+    /// The processes on a node, in containers or not, that were started by this word alone.
+    pub fn on_node(&self, node: &str, command: &str) -> Vec<i32> {
+        let group = format!("{}/{node}/", group_of(&self.mark()));
+        let command = format!("{command}\0");
+        let is_it =
+            |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == command.as_bytes());
+        // Of a node's own programs the group is that of the node; a slash more keeps node1 from being node10.
+        let is_there = |pid: i32| {
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            groups.lines().any(|line| format!("{line}/").contains(&group))
+        };
+        processes().filter(|pid| is_it(*pid) && is_there(*pid)).collect()
     }
 
     /// Kills a program and waits for its successor.
@@ -190,7 +223,7 @@ impl Cluster {
     /// What the cluster must not leave behind.
     pub fn traces(&self) -> Traces {
         let mark = self.mark();
-        let group = format!("calico-lab-{}", mark.split('-').next().expect("a first part"));
+        let group = group_of(&mark);
         let ours: Vec<i32> =
             processes().filter(|pid| in_group(*pid, &group) || is_marked(*pid, &mark)).collect();
         let namespaces: BTreeSet<String> = ours.into_iter().flat_map(namespaces).collect();
@@ -278,6 +311,11 @@ pub fn machine_settings() -> Vec<(&'static str, String)> {
     .into_iter()
     .map(|name| (name, std::fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default()))
     .collect()
+}
+
+/// The cgroup of a lab's nodes.
+fn group_of(mark: &str) -> String {
+    format!("calico-lab-{}", mark.split('-').next().expect("a first part"))
 }
 
 fn processes() -> impl Iterator<Item = i32> {

@@ -84,7 +84,7 @@ fn mount_proc() -> Result<()> {
 fn mount_node(cluster: &Cluster, node: &Place) -> Result<()> {
     let dir = cluster.place_dir(&node.name);
     mounts::own_run(&cluster.dir)?;
-    for path in ["/run/containerd", "/run/netns", "/run/lock", "/run/calico"] {
+    for path in ["/run/containerd", "/run/netns", "/run/lock"] {
         std::fs::create_dir_all(path).with_context(|| path.to_owned())?;
     }
     for (parent, layer) in [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "lib"), ("/var/log", "log")] {
