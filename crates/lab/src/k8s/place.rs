@@ -34,11 +34,12 @@ pub fn spawn(cluster: &Cluster, place: &Place) -> Result<()> {
         .stderr(file);
     crate::process_group_of_its_own(&mut command);
     let mut child = command.spawn().context("calico lab k8s hold")?;
-    let mounted = cluster.place_dir(&place.name).join("mounted");
+    // The first is written by the place's first process, the second by who started that: in either order.
+    let signs = ["mounted", "pid"].map(|name| cluster.place_dir(&place.name).join(name));
     let mut ended = false;
     let started = until(START_DEADLINE, POLL, || {
         ended = child.try_wait().is_ok_and(|status| status.is_some());
-        ended || mounted.exists()
+        ended || signs.iter().all(|sign| sign.exists())
     });
     if !started || ended {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
