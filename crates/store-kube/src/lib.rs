@@ -28,6 +28,7 @@ mod list;
 mod part;
 mod position;
 mod rate;
+mod served;
 mod store;
 mod tls;
 mod transport;

@@ -7,6 +7,7 @@ use crate::client::Call;
 use crate::error::RequestError;
 use crate::part::{Object, Page, Part};
 use crate::position::Mark;
+use crate::served;
 use crate::store::KubeStore;
 
 /// How many objects one request asks for: a page of large objects stays a few megabytes.
@@ -27,6 +28,10 @@ pub(crate) async fn list(
         match pages(store, part, selection).await {
             Err(RequestError::Refused(refusal)) if refusal.code == 410 && tries < TRIES => {}
             Err(RequestError::Refused(refusal)) if refusal.code == 404 => {
+                let collection = part.collection(store.view().await?, "");
+                if served::is_served(store.client(), &collection).await? {
+                    return Err(Fault::Unavailable(refusal.into()));
+                }
                 return Ok((Vec::new(), Mark::Missing));
             }
             Err(error) => return Err(error.into_fault()),

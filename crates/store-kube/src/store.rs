@@ -11,7 +11,6 @@ use calico_store::{
     WatchError,
 };
 use rustc_hash::FxHashMap;
-use serde::Deserialize;
 use serde_json::json;
 use smol_str::SmolStr;
 use tokio::sync::OnceCell;
@@ -20,7 +19,7 @@ use crate::client::{Call, KubeClient};
 use crate::error::{ConnectError, RequestError};
 use crate::part::{Doomed, Object, Part, View};
 use crate::position::Mark;
-use crate::{commit, list, position, watch};
+use crate::{commit, list, position, served, watch};
 
 /// How the host's side of pods' interfaces begins unless Felix is told otherwise.
 const INTERFACE_PREFIX: &str = "cali";
@@ -51,16 +50,6 @@ struct History {
     newest: FxHashMap<Part, u64>,
     /// How often revisions went backwards.
     resets: u64,
-}
-
-#[derive(Deserialize)]
-struct Groups {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    name: String,
 }
 
 impl std::fmt::Debug for KubeStore {
@@ -107,10 +96,8 @@ impl KubeStore {
     }
 
     async fn discover(&self) -> Result<ApiGroup, Fault> {
-        let body = self.0.client.call(&Call::get("/apis")).await.map_err(RequestError::into_fault)?;
-        let Groups { groups } =
-            serde_json::from_slice(&body).map_err(|error| Fault::Broken(Box::new(error)))?;
-        let group = ApiGroup::discover(groups.iter().map(|group| group.name.as_str()));
+        let groups = served::groups(&self.0.client).await?;
+        let group = ApiGroup::discover(groups.iter().map(String::as_str));
         tracing::debug!(%group, "the API group of Calico's resources");
         Ok(group)
     }

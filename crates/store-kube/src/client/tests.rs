@@ -188,3 +188,32 @@ async fn a_list_that_outlives_its_snapshot_begins_again() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(listing.revision.to_string(), "5/5");
 }
+
+/// Lists a kind from a server with these answers: the revision, or in what way it failed.
+async fn listed(kind: Kind, answers: &[String]) -> Result<String, Fault> {
+    let (_, config) = serve(answers).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let listing = store.list(&Selection::all(kind)).await;
+    listing.map(|listing| listing.revision.to_string()).map_err(|error| error.fault)
+}
+
+#[tokio::test]
+async fn only_an_api_server_can_say_that_a_resource_is_missing() {
+    // What a balancer says whose server is away, and an API server of a path that it does not have.
+    let no = || answer(404, "", "404 page not found\n");
+    let groups = |name: &str| answer(200, "", &format!(r#"{{"groups":[{{"name":"{name}"}}]}}"#));
+    let resources = |name: &str| answer(200, "", &format!(r#"{{"resources":[{{"name":"{name}"}}]}}"#));
+    let (ours, plural) = ("crd.projectcalico.org", "globalnetworkpolicies");
+    let unavailable = |listed: Result<String, Fault>| matches!(listed, Err(Fault::Unavailable(_)));
+
+    let policies = Kind::GlobalNetworkPolicy;
+    assert_eq!(listed(policies, &[no(), groups("apps")]).await.unwrap(), "-");
+    assert_eq!(listed(policies, &[no(), groups(ours), resources("tiers")]).await.unwrap(), "-");
+    assert_eq!(listed(policies, &[no(), groups(ours), no()]).await.unwrap(), "-");
+    assert!(unavailable(listed(policies, &[no(), groups(ours), resources(plural)]).await));
+    assert!(unavailable(listed(policies, &[no(), no()]).await), "a balancer without a server");
+    assert!(unavailable(listed(policies, &[no(), answer(200, "", "<html>")]).await));
+    // Every server has these: their absence would open every pod.
+    assert!(unavailable(listed(Kind::Node, &[no()]).await));
+    assert!(unavailable(listed(Kind::KubernetesNetworkPolicy, &[no(), no()]).await));
+}
