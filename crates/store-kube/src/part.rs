@@ -91,6 +91,8 @@ pub(crate) enum Line {
     Put(Object),
     /// It is not any more; this is how it was.
     Deleted(Object),
+    /// It cannot be read, or is nothing to Calico any more: it counts as absent. No key where it cannot even be named.
+    Absent { key: Option<Key>, revision: SmolStr },
     /// Nothing but the revision.
     Bookmark(SmolStr),
     /// The watch is over: the number of the error, and what the server says.
@@ -238,16 +240,16 @@ impl Part {
         }
     }
 
-    /// Reads one line of a watch; `None` for an object that cannot be read, which is reported.
-    pub(crate) fn read_line(self, view: &View, json: &[u8]) -> Result<Option<Line>, ReadError> {
+    /// Reads one line of a watch. An object that cannot be read is reported.
+    pub(crate) fn read_line(self, view: &View, json: &[u8]) -> Result<Line, ReadError> {
         let Head { kind } = decode(json)?;
         if kind == "ERROR" {
             let Event { object: Status { code, message } } = decode(json)?;
-            return Ok(Some(Line::Error { code, message }));
+            return Ok(Line::Error { code, message });
         }
         if kind == "BOOKMARK" {
             let Event { object: Bare { metadata } } = decode(json)?;
-            return Ok(Some(Line::Bookmark(metadata.resource_version)));
+            return Ok(Line::Bookmark(metadata.resource_version));
         }
         let object = match self {
             Part::Custom(_) => event(json, |o: Value| self.custom(view, o)),
@@ -261,14 +263,40 @@ impl Part {
             Part::Services => event(json, read_service),
         };
         match object {
-            Ok(object) if kind == "DELETED" => Ok(Some(Line::Deleted(object))),
-            Ok(object) => Ok(Some(Line::Put(object))),
+            Ok(object) if object.entries.is_empty() && self.can_become_nothing() => self.absent(json),
+            Ok(object) if kind == "DELETED" => Ok(Line::Deleted(object)),
+            Ok(object) => Ok(Line::Put(object)),
             Err(ReadError::Object(error)) => {
                 report(&error);
-                Ok(None)
+                self.absent(json)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a change can make an object that was something to Calico nothing to it: a slice loses its service, a
+    /// policy its tier. Pods stay what they are.
+    fn can_become_nothing(self) -> bool {
+        matches!(self, Part::EndpointSlices | Part::ClusterNetworkPolicies)
+    }
+
+    /// What can be said of an object that counts as absent.
+    fn absent(self, json: &[u8]) -> Result<Line, ReadError> {
+        if self == Part::Pods {
+            let Event { object } = decode::<Event<pod::Pod>>(json)?;
+            return Ok(Line::Absent { key: pod::key(&object), revision: object.metadata.resource_version });
+        }
+        let Event { object: Bare { metadata } } = decode(json)?;
+        let ObjectMeta { name, namespace, resource_version: revision, .. } = metadata;
+        let kind = match self {
+            Part::NetworkPolicies => Some(Kind::KubernetesNetworkPolicy),
+            Part::ClusterNetworkPolicies => Some(Kind::KubernetesClusterNetworkPolicy),
+            Part::EndpointSlices => Some(Kind::KubernetesEndpointSlice),
+            // Names of policies may have been packed; records have keys that only their content says.
+            Part::Custom(Table::Resource(kind)) if !kind.is_tiered_policy() => Some(kind),
+            _ => None,
+        };
+        Ok(Line::Absent { key: kind.map(|kind| Key::resource(kind, &namespace, &name)), revision })
     }
 
     fn custom(self, view: &View, object: Value) -> Result<Object, ReadError> {

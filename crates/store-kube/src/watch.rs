@@ -4,6 +4,7 @@
 //!   open ──▶ lines ──▶ events, and where to resume ──▶ reader
 //!     ▲        ├─ the server ends the stream (it does after some minutes) ─▶ open again at the last revision
 //!     │        ├─ 410: the history is gone ─▶ Compacted: the reader lists again
+//!     │        ├─ an object that cannot be read: deleted, or where nobody knows which ─▶ Compacted
 //!     └────────┴─ connection lost, refused, silent ─▶ Lost: the reader watches again from the last Progress
 //! ```
 //! An API resource that is missing (its definition is not installed) is empty and in sync; it is looked for from time
@@ -212,7 +213,6 @@ impl Stream {
                     .part
                     .read_line(&view, line)
                     .map_err(|error| WatchError::Lost(Fault::Broken(error.into())))?;
-                let Some(line) = line else { continue };
                 moved |= self.take(line, &mut events).await?;
             }
             if moved || !events.is_empty() {
@@ -230,6 +230,13 @@ impl Stream {
                 return Err(WatchError::Lost(Fault::Unavailable(cause.into())));
             }
             Line::Bookmark(revision) => return Ok(self.advance(&revision)),
+            Line::Absent { key: None, .. } => return Err(WatchError::Compacted),
+            Line::Absent { key: Some(key), revision } => {
+                if self.selection.contains(&key) {
+                    events.push(WatchEvent::Deleted { key, revision: Revision(revision.clone()) });
+                }
+                return Ok(self.advance(&revision));
+            }
             Line::Put(object) => {
                 let Object { entries, revision, doomed } = object;
                 let selected = entries.into_iter().filter(|e| self.selection.contains(&e.key));

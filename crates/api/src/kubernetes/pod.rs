@@ -161,6 +161,20 @@ pub fn is_finished(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some() && (blank(POD_IP) || blank(AWS_POD_IPS))
 }
 
+/// The key of a pod's endpoint, whatever else of the pod cannot be read; `None` for pods that have none.
+pub fn key(pod: &Pod) -> Option<Key> {
+    let Pod { metadata: meta, spec, .. } = pod;
+    let named = WorkloadEndpointSpec {
+        orchestrator: SmolStr::new_static(ORCHESTRATOR),
+        node: spec.node_name.clone(),
+        pod: meta.name.clone(),
+        endpoint: SmolStr::new_static(ENDPOINT),
+        ..WorkloadEndpointSpec::default()
+    };
+    let name = named.name().ok().filter(|_| is_eligible(pod))?;
+    Some(Key::resource(Kind::WorkloadEndpoint, &meta.namespace, &name))
+}
+
 /// The endpoint of a pod; `None` for pods that have none. `interface_prefix` is the first of Felix's interface
 /// prefixes.
 ///

@@ -217,3 +217,57 @@ async fn only_an_api_server_can_say_that_a_resource_is_missing() {
     assert!(unavailable(listed(Kind::Node, &[no()]).await));
     assert!(unavailable(listed(Kind::KubernetesNetworkPolicy, &[no(), no()]).await));
 }
+
+#[tokio::test]
+async fn what_becomes_unreadable_is_gone_until_it_can_be_read_again() {
+    let head = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n";
+    let pod = |verb: &str, revision: u32, sources: &str| {
+        let sources = format!(r#"{{"cni.projectcalico.org/allowedSourcePrefixes":"{sources}"}}"#);
+        let meta = format!(
+            r#"{{"name":"p","namespace":"ns","resourceVersion":"{revision}","annotations":{sources}}}"#
+        );
+        let spec = r#"{"nodeName":"n1"}"#;
+        format!(r#"{{"type":"{verb}","object":{{"metadata":{meta},"spec":{spec}}}}}"#) + "\n"
+    };
+    let events = pod("ADDED", 6, "[]") + &pod("MODIFIED", 7, "x") + &pod("MODIFIED", 8, "[]");
+    let events = events + &pod("MODIFIED", 9, "x") + &pod("DELETED", 10, "x");
+    let answers = [
+        answer(200, "", r#"{"metadata":{"resourceVersion":"5"},"items":[]}"#),
+        format!("{head}{events}"),
+        format!("{head}{{\"type\":\"ERROR\",\"object\":{{\"code\":410}}}}\n"),
+    ];
+    let (script, config) = serve(&answers).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let mut watch = store.watch(&Selection::all(Kind::WorkloadEndpoint), None).await.unwrap();
+    let mut told = Vec::new();
+    while let Ok(event) = watch.next().await {
+        match event {
+            WatchEvent::Put(entry) => told.push(format!("+{}", entry.revision)),
+            WatchEvent::Deleted { key, revision } => {
+                assert_eq!(key, calico_api::Key::resource(Kind::WorkloadEndpoint, "ns", "n1-k8s-p-eth0"));
+                told.push(format!("-{revision}"));
+            }
+            WatchEvent::Progress(_) => {}
+        }
+    }
+    assert_eq!(told, ["+6", "-7", "+8", "-9", "-10"]);
+    let asked = script.asked().await;
+    assert!(asked.last().unwrap().contains("resourceVersion=10&"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_even_be_named_is_listed_again() {
+    let head = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n";
+    let block = r#"{"metadata":{"name":"10-0-0-0-26","resourceVersion":"7"},"spec":{}}"#;
+    let answers = [
+        answer(200, "", r#"{"metadata":{"resourceVersion":"5"},"items":[]}"#),
+        format!("{head}{{\"type\":\"DELETED\",\"object\":{block}}}\n"),
+    ];
+    let (_, config) = serve(&answers).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let selection = Selection::Blocks(calico_net::Family::V4);
+    let mut watch = store.watch(&selection, None).await.unwrap();
+    assert!(matches!(watch.next().await, Ok(WatchEvent::Progress(_))));
+    let end = watch.next().await;
+    assert!(matches!(end, Err(WatchError::Compacted)), "{end:?}");
+}

@@ -57,22 +57,36 @@ fn a_page_leaves_out_what_cannot_be_read() {
 fn lines_of_a_watch() {
     let read = |json: &str| Part::Namespaces.read_line(&view(), json.as_bytes()).unwrap();
     let put = r#"{"type":"MODIFIED","object":{"metadata":{"name":"a","resourceVersion":"4"}}}"#;
-    let Some(Line::Put(object)) = read(put) else { panic!() };
+    let Line::Put(object) = read(put) else { panic!() };
     assert_eq!(object.entries[0].key, Key::resource(Kind::Profile, "", "kns.a"));
     assert_eq!(object.revision, "4");
-    assert!(matches!(read(&put.replace("MODIFIED", "DELETED")), Some(Line::Deleted(_))));
+    assert!(matches!(read(&put.replace("MODIFIED", "DELETED")), Line::Deleted(_)));
     let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Namespace","metadata":{"resourceVersion":"12","creationTimestamp":null}}}"#;
-    assert!(matches!(read(bookmark), Some(Line::Bookmark(r)) if r == "12"));
+    assert!(matches!(read(bookmark), Line::Bookmark(r) if r == "12"));
     let gone =
         r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}"#;
-    assert!(matches!(read(gone), Some(Line::Error { code: 410, .. })));
+    assert!(matches!(read(gone), Line::Error { code: 410, .. }));
     assert!(Part::Namespaces.read_line(&view(), b"<html>").is_err());
 }
 
 #[test]
 fn pods_without_an_endpoint_are_nothing() {
     let json = br#"{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"b","resourceVersion":"4"},"spec":{"hostNetwork":true,"nodeName":"n"}}}"#;
-    let Some(Line::Put(object)) = Part::Pods.read_line(&view(), json).unwrap() else { panic!() };
+    let Line::Put(object) = Part::Pods.read_line(&view(), json).unwrap() else { panic!() };
     assert!(object.entries.is_empty());
     assert_eq!(object.revision, "4");
+}
+
+#[test]
+fn what_is_nothing_any_more_has_a_key() {
+    let slice = |labels: &str| {
+        let meta = format!(r#"{{"name":"s","namespace":"b","resourceVersion":"4","labels":{labels}}}"#);
+        let json = format!(r#"{{"type":"MODIFIED","object":{{"metadata":{meta},"addressType":"IPv4"}}}}"#);
+        Part::EndpointSlices.read_line(&view(), json.as_bytes()).unwrap()
+    };
+    let key = Key::resource(Kind::KubernetesEndpointSlice, "b", "s");
+    let Line::Put(object) = slice(r#"{"kubernetes.io/service-name":"x"}"#) else { panic!() };
+    assert_eq!(object.entries[0].key, key);
+    let Line::Absent { key: Some(found), revision } = slice("{}") else { panic!() };
+    assert_eq!((found, revision.as_str()), (key, "4"));
 }
