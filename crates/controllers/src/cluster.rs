@@ -1,19 +1,19 @@
 //! The cluster, asked directly: before an address or a node's claims are taken away, it is looked up once more at the
 //! source, since what was watched may be old.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use calico_api::kubernetes::object;
-use calico_api::kubernetes::pod::{Pod, is_eligible, is_finished};
+use calico_api::kubernetes::pod::{CONTAINER_ID, Pod, is_eligible, is_finished};
 use calico_api::{Key, Kind, Selection};
 use calico_net::Cidr;
 use calico_store::Store;
 use futures::future::BoxFuture;
+use serde::Deserialize;
 
 use crate::drive::chain;
-use crate::ipam::{PodRef, why_leaked};
+use crate::ipam::{AllocationId, PodRef, why_leaked};
 use crate::world::read_endpoint;
 
 /// Why the cluster could not be asked. Then what is asked about stays.
@@ -24,8 +24,8 @@ pub struct AskError(pub String);
 /// Whoever can be asked.
 #[async_trait]
 pub trait Cluster: Send + Sync {
-    /// Whether a pod uses an address, or may.
-    async fn uses(&self, pod: &PodRef, address: IpAddr) -> Result<bool, AskError>;
+    /// Whether a pod uses an allocation's address, or may.
+    async fn uses(&self, pod: &PodRef, allocation: &AllocationId) -> Result<bool, AskError>;
 
     /// Whether there is a node of this name.
     async fn has_node(&self, name: &str) -> Result<bool, AskError>;
@@ -44,7 +44,7 @@ fn ask(error: &dyn std::error::Error) -> AskError {
 
 #[async_trait]
 impl Cluster for StoreCluster {
-    async fn uses(&self, pod: &PodRef, address: IpAddr) -> Result<bool, AskError> {
+    async fn uses(&self, pod: &PodRef, allocation: &AllocationId) -> Result<bool, AskError> {
         let selection = Selection::Resources {
             kind: Kind::WorkloadEndpoint,
             namespace: Some(pod.namespace.clone()),
@@ -61,7 +61,7 @@ impl Cluster for StoreCluster {
             .filter(|((_, name), _)| *name == pod.name)
             .map(|(_, endpoint)| endpoint)
             .collect();
-        Ok(why_leaked(pod, address, endpoints.iter()).is_none())
+        Ok(why_leaked(pod, allocation, endpoints.iter()).is_none())
     }
 
     async fn has_node(&self, name: &str) -> Result<bool, AskError> {
@@ -84,19 +84,35 @@ pub type ApiGet = Arc<dyn Fn(String) -> BoxFuture<'static, Result<(u16, Vec<u8>)
 pub struct ApiCluster(pub ApiGet);
 
 impl ApiCluster {
-    /// The body; `None` if there is no such thing.
-    async fn get(&self, path: String) -> Result<Option<Vec<u8>>, AskError> {
+    /// The body; `None` if the API server itself says that it has no object of this name.
+    async fn get(&self, path: String, name: &str) -> Result<Option<Vec<u8>>, AskError> {
         let (status, body) = (self.0)(path.clone()).await.map_err(AskError)?;
         match status {
             200 => Ok(Some(body)),
-            404 => Ok(None),
+            404 if is_unknown(&body, name) => Ok(None),
             _ => Err(AskError(format!("GET {path}: status {status}"))),
         }
     }
 }
 
-/// Whether a pod uses an address, or may (spec 7 §6.2).
-fn pod_uses(pod: &Pod, expected: &PodRef, address: IpAddr) -> bool {
+/// Whether an answer is an API server's word that it has no object of a name. Balancers and proxies whose server is
+/// away answer 404 as well, to everything.
+fn is_unknown(body: &[u8], name: &str) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Details {
+        name: String,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        reason: String,
+        details: Details,
+    }
+    serde_json::from_slice::<Status>(body).is_ok_and(|s| s.reason == "NotFound" && s.details.name == name)
+}
+
+/// Whether a pod uses an allocation's address, or may (spec 7 §6.2).
+fn pod_uses(pod: &Pod, expected: &PodRef, allocation: &AllocationId) -> bool {
     let shown = pod.status.pod_ips.iter().map(|ip| &ip.ip).chain([&pod.status.pod_ip]);
     let annotated = [calico_api::kubernetes::pod::POD_IP, calico_api::kubernetes::pod::POD_IPS];
     let written = annotated.iter().filter_map(|name| pod.metadata.annotations.get(*name));
@@ -106,9 +122,11 @@ fn pod_uses(pod: &Pod, expected: &PodRef, address: IpAddr) -> bool {
         return false;
     }
     // What is said of it as a whole counts before its node does: an address that a live pod has is never taken.
-    let is_same =
-        |text: &&str| text.parse::<Cidr>().is_ok_and(|cidr| cidr.is_host() && cidr.addr() == address);
-    if texts.iter().any(is_same) {
+    let is_same = |text: &&str| {
+        text.parse::<Cidr>().is_ok_and(|cidr| cidr.is_host() && cidr.addr() == allocation.address)
+    };
+    let is_of_sandbox = pod.metadata.annotations.get(CONTAINER_ID).is_some_and(|id| allocation.is_of(id));
+    if is_of_sandbox || texts.iter().any(is_same) {
         return true;
     }
     let is_elsewhere = expected.node.as_ref().is_some_and(|node| *node != pod.spec.node_name);
@@ -118,25 +136,22 @@ fn pod_uses(pod: &Pod, expected: &PodRef, address: IpAddr) -> bool {
 
 #[async_trait]
 impl Cluster for ApiCluster {
-    async fn uses(&self, pod: &PodRef, address: IpAddr) -> Result<bool, AskError> {
+    async fn uses(&self, pod: &PodRef, allocation: &AllocationId) -> Result<bool, AskError> {
         let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
-        let Some(body) = self.get(path.clone()).await? else { return Ok(false) };
+        let Some(body) = self.get(path.clone(), &pod.name).await? else { return Ok(false) };
         let found: Pod = object::decode(&body).map_err(|e| AskError(format!("GET {path}: {e}")))?;
         if found.metadata.name != pod.name {
             return Err(AskError(format!("GET {path}: the answer is no such pod")));
         }
-        Ok(pod_uses(&found, pod, address))
+        Ok(pod_uses(&found, pod, allocation))
     }
 
     async fn has_node(&self, name: &str) -> Result<bool, AskError> {
-        Ok(self.get(format!("/api/v1/nodes/{name}")).await?.is_some())
+        Ok(self.get(format!("/api/v1/nodes/{name}"), name).await?.is_some())
     }
 
     async fn check(&self) -> Result<(), AskError> {
-        match self.get("/healthz".to_owned()).await? {
-            Some(_) => Ok(()),
-            None => Err(AskError("GET /healthz: status 404".to_owned())),
-        }
+        self.get("/healthz".to_owned(), "").await.map(drop)
     }
 }
 

@@ -19,8 +19,9 @@ pub struct Endpoint {
     pub node: SmolStr,
     /// Its addresses. Endpoints of pods that have ended have none.
     pub addresses: Vec<IpAddr>,
-    /// The CNI plugin has been at it: an endpoint without addresses has lost them, and does not wait for any.
-    pub was_attached: bool,
+    /// The container that the CNI plugin served last; empty before the first. An endpoint that has one and no addresses
+    /// has lost them, and does not wait for any.
+    pub container: SmolStr,
     /// It is there and cannot be read: whatever is said of it may be wrong.
     pub is_unreadable: bool,
 }
@@ -103,7 +104,7 @@ pub fn read_endpoint(key: &calico_api::ResourceKey, entry: &Entry) -> Option<(Po
                 node,
                 is_unreadable: networks.is_none(),
                 addresses: networks.unwrap_or_default().iter().map(Cidr::addr).collect(),
-                was_attached: !container_id.is_empty(),
+                container: container_id,
             };
             (!pod.is_empty()).then(|| ((key.namespace.clone(), pod), facts))
         }
@@ -139,7 +140,7 @@ mod tests {
         world.observe(&key, Some(&entry(&key, encode(&Resource::new("shop", "n1-k8s-web--0-eth0", spec)))));
         let found = &world.pods[&pod]["n1-k8s-web--0-eth0"];
         assert_eq!(found.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
-        assert!(found.was_attached && !found.is_unreadable);
+        assert!(found.container == "c1" && !found.is_unreadable);
 
         world.observe(&key, Some(&entry(&key, "{")));
         assert!(world.pods[&pod]["n1-k8s-web--0-eth0"].is_unreadable, "it is there, whatever it says");

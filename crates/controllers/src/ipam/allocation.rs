@@ -33,6 +33,15 @@ pub struct AllocationId {
     pub sequence: u64,
 }
 
+impl AllocationId {
+    /// Whether it was made for a container: `<network>.<container>` is how plugins name handles. All addresses of one
+    /// sandbox have the life of the sandbox, whichever of its networks they are of; a pod shows those of one network.
+    pub fn is_of(&self, container: &str) -> bool {
+        let network = self.handle.strip_suffix(container).and_then(|rest| rest.strip_suffix('.'));
+        !container.is_empty() && network.is_some_and(|network| !network.is_empty())
+    }
+}
+
 /// A pod that an allocation was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRef {
@@ -201,7 +210,7 @@ pub fn judge(allocation: &Allocation, world: &World) -> Verdict {
             for pod in pods {
                 let id = (pod.namespace.clone(), pod.name.clone());
                 let endpoints = world.pods.get(&id).into_iter().flat_map(|e| e.values());
-                match why_leaked(pod, allocation.id.address, endpoints) {
+                match why_leaked(pod, &allocation.id, endpoints) {
                     None => return Verdict::Valid,
                     Some(why) => verdict = Verdict::Leaked(pod.clone(), why),
                 }
@@ -211,23 +220,24 @@ pub fn judge(allocation: &Allocation, world: &World) -> Verdict {
     }
 }
 
-/// Why none of a pod's endpoints has an address; `None` if one has, or may get it, or cannot be read.
+/// Why none of a pod's endpoints has an allocation's address; `None` if one has, or may get it, or cannot be read.
 pub fn why_leaked<'a>(
     pod: &PodRef,
-    address: IpAddr,
+    allocation: &AllocationId,
     endpoints: impl Iterator<Item = &'a Endpoint>,
 ) -> Option<Why> {
     let mut why = Why::NoPod;
     for endpoint in endpoints {
-        let Endpoint { node, addresses, was_attached, is_unreadable } = endpoint;
-        if *is_unreadable || addresses.contains(&address) {
+        let Endpoint { node, addresses, container, is_unreadable } = endpoint;
+        let is_of_sandbox = !addresses.is_empty() && allocation.is_of(container);
+        if *is_unreadable || is_of_sandbox || addresses.contains(&allocation.address) {
             return None;
         }
         if pod.node.as_ref().is_some_and(|expected| expected != node) {
             why = why.max(Why::Elsewhere);
         } else if !addresses.is_empty() {
             why = why.max(Why::OtherAddresses);
-        } else if *was_attached {
+        } else if !container.is_empty() {
             why = why.max(Why::Ended);
         } else {
             // It waits for an address: maybe this one.

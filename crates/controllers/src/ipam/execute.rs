@@ -10,7 +10,7 @@ use calico_store::Store;
 use futures::{StreamExt, stream};
 use smol_str::SmolStr;
 
-use super::{Action, AllocationId, Leak, User};
+use super::{Action, AllocationId, Leak, Reason, User};
 use crate::cluster::{AskError, Cluster};
 use crate::drive::drive;
 
@@ -144,11 +144,17 @@ impl Executor<'_> {
 
     /// Whether nothing uses any address of a handle, by the cluster's own word.
     async fn is_leaked(&self, leaks: &[Leak]) -> Result<bool, AskError> {
-        for Leak { allocation, .. } in leaks {
+        for Leak { allocation, reason } in leaks {
+            // It did not wait for its grace period, since its node was gone.
+            if let Reason::PodAndNode(_, _, node) = reason
+                && self.cluster.has_node(node).await?
+            {
+                return Ok(false);
+            }
             match (&allocation.user, &allocation.node) {
                 (User::Pods(pods), _) => {
                     for pod in pods {
-                        if self.cluster.uses(pod, allocation.id.address).await? {
+                        if self.cluster.uses(pod, &allocation.id).await? {
                             return Ok(false);
                         }
                     }

@@ -183,6 +183,9 @@ fn a_pod_that_uses_its_address_keeps_it() {
     check(&with_pod("pod shop/web n1 10.0.0.9 10.0.0.1"), &[], &[]);
     // Whatever the attributes say of its node.
     check(&with_pod("node n2\npod shop/web n2 10.0.0.1"), &[], &[]);
+    // Another network's interface of the pod's container `c`: its endpoint shows the addresses of one only.
+    let second = "ip 10.0.0.3 macvlan.c node=n1 namespace=shop pod=web\nhandle macvlan.c 10.0.0.0/28 1\n";
+    check(&with_pod(&format!("{second}pod shop/web n1 10.0.0.1")), &[], &[]);
 }
 
 #[test]
@@ -402,4 +405,36 @@ fn usage_by_pool_and_node() {
     assert_eq!(usage.blocks, counts(&[("pool", "n1", 1), ("no_ippool", "unknown_node", 1)]));
     assert_eq!(usage.candidates, counts(&[("pool", "n1", 1)]));
     assert_eq!(usage.pool_sizes, [("pool".into(), 256)].into());
+}
+
+/// A cluster without pods, with these nodes.
+struct Nodes(&'static [&'static str]);
+
+#[async_trait::async_trait]
+impl crate::Cluster for Nodes {
+    async fn uses(&self, _: &PodRef, _: &AllocationId) -> Result<bool, crate::cluster::AskError> {
+        Ok(false)
+    }
+
+    async fn has_node(&self, name: &str) -> Result<bool, crate::cluster::AskError> {
+        Ok(self.0.contains(&name))
+    }
+
+    async fn check(&self) -> Result<(), crate::cluster::AskError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_came_back_gives_its_addresses_their_grace_period_again() {
+    let seen = world(&with_pod("ip 10.0.0.2 h2 node=n2 namespace=shop pod=db\nhandle h2 10.0.0.0/28 1"));
+    let planned = plan(&seen, &Marks::default(), Some(GRACE), false, at(10));
+    assert_eq!(words(&planned), ["release 10.0.0.2 (pod shop/db does not exist, and node n2 is gone)"]);
+    let directory = tempfile::tempdir().unwrap();
+    let store = calico_store::EmbeddedStore::open(directory.path().join("db")).unwrap();
+    for (nodes, in_use) in [(&["n1"][..], 0), (&["n1", "n2"], 1)] {
+        let executor = Executor { store: &store, cluster: &Nodes(nodes), wall: UnixTime::from_secs(1) };
+        let outcome = executor.execute(planned.actions.clone()).await;
+        assert_eq!((outcome.in_use.len(), outcome.failures), (in_use, Vec::new()), "{nodes:?}");
+    }
 }
