@@ -13,6 +13,8 @@ use calico_api::felix_config::{Resolution, Setting, resolve};
 use calico_calc::change::WorkloadId;
 use calico_cni::context::{Context, Expected, Live};
 use calico_cni::datastore::{self, Datastore};
+use calico_cni::install::{self, Paths, renewal};
+use calico_cni::kubernetes::Api;
 use calico_cni::netconf::AGENT_SOCKET;
 use calico_cni::server::{Server, bind};
 use calico_cni::spool::SPOOL;
@@ -137,6 +139,9 @@ async fn run(log: Log) -> Result<Exit> {
         ..Context::new(store.clone(), &node, prefix, Arc::new(LiveOf(live.clone())))
     };
     roles.spawn("the CNI server", serve_cni(cni, cni_reporter, shutdown.clone()));
+    if let Some(api) = kubernetes.clone() {
+        spawn_renewal(api, &node, &shutdown)?;
+    }
     tokio::spawn(announce(health.clone(), kubernetes, node.clone(), shutdown.clone()));
     let has_bgp = started.settings.backend == Backend::Bird;
     let vxlan_ready = watch::Sender::default();
@@ -203,6 +208,21 @@ async fn serve_cni(context: Context, reporter: Reporter, shutdown: CancellationT
     let listener = bind(Path::new(AGENT_SOCKET)).context(AGENT_SOCKET)?;
     reporter.good();
     Ok(server.serve_on(listener, shutdown).await?)
+}
+
+/// Keeps the credentials of plugins fresh that work without the agent.
+fn spawn_renewal(api: Arc<dyn Api>, node: &str, shutdown: &CancellationToken) -> Result<()> {
+    if !renewal::is_wanted(&variable) {
+        return Ok(());
+    }
+    let settings = install::Settings::from_vars(variable, node)?;
+    // A kubeconfig without a server is none.
+    if settings.api_server.is_some() {
+        let paths = Paths::new(std::env::current_exe().context("this program's own file")?);
+        let renewal = async move { renewal::renew(&settings, &paths, &*api).await };
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal));
+    }
+    Ok(())
 }
 
 /// The agent's live endpoints, as the CNI server asks for them.

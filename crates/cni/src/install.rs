@@ -22,6 +22,7 @@ pub mod binaries;
 mod file;
 pub mod kubeconfig;
 pub mod record;
+pub mod renewal;
 pub mod settings;
 pub mod template;
 

@@ -72,6 +72,15 @@ pub async fn request(api: Option<&dyn Api>, account: &Account) -> Token {
     }
 }
 
+/// Asks for another token where there is one already: while the API cannot be reached that one has to do.
+pub async fn renew(api: &dyn Api, account: &Account) -> Result<Token, ApiError> {
+    match try_request(api, account).await {
+        Err(error @ ApiError::Unavailable(_)) => Err(error),
+        Ok(token) => Ok(token),
+        Err(_) => Ok(request(None, account).await),
+    }
+}
+
 async fn try_request(api: &dyn Api, account: &Account) -> Result<Token, ApiError> {
     let Account { name, namespace, .. } = account;
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");

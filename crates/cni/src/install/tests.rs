@@ -1,7 +1,7 @@
 //! A host in a temporary directory: what is on it after an installation, after a second one, and after one that fails.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ impl Api for Tokens {
         assert_eq!(object["spec"]["expirationSeconds"], 86_400);
         let mut count = self.0.lock().expect("whole");
         *count += 1;
+        if *count == 5 {
+            return Err(ApiError::Unavailable("away".to_owned()));
+        }
         if *count == 3 {
             return Err(ApiError::Refused { status: 403, message: "forbidden".to_owned() });
         }
@@ -263,6 +266,50 @@ async fn one_that_stays_renews_its_token_and_uses_its_own_where_it_gets_none() {
     holds("\"own\"").await;
     holds("token-4").await;
     stays.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_renews_the_token_of_an_installer_that_has_ended() {
+    let host = Host::new();
+    let pairs = [("CNI_NETWORK_CONFIG", TEMPLATE), ("KUBERNETES_SERVICE_HOST", "10.96.0.1")];
+    let settings = Settings { token_interval: Some(Duration::from_secs(3600)), ..host.settings(&pairs) };
+    let (paths, kubeconfig) = (host.paths.clone(), host.paths.kubeconfig());
+    let (tokens, begun) = (Arc::new(Tokens::default()), Instant::now());
+    let asked = tokens.clone();
+    let agent = tokio::spawn(async move { renewal::renew(&settings, &paths, &*asked).await });
+    let holds = async |token: &str| {
+        let deadline = Instant::now() + Duration::from_secs(7300);
+        while !fs::read_to_string(&kubeconfig).is_ok_and(|text| text.contains(token)) {
+            assert!(Instant::now() < deadline, "no {token}");
+            sleep(Duration::from_secs(1)).await;
+        }
+        begun.elapsed().as_secs()
+    };
+    // Where the plugins ask the agent there is nothing to renew.
+    sleep(Duration::from_secs(10_000)).await;
+    assert!(!kubeconfig.exists());
+    run(&host.settings(&pairs), &host.paths, Some(&*tokens)).await.expect("installed");
+    assert_eq!(*tokens.0.lock().expect("whole"), 1);
+    let second = holds("token-2").await;
+    // It refuses once: the pod's own token has to do. A mounted account that changes does not wait for its time.
+    assert!(holds("\"own\"").await >= second + 3600);
+    let own = begun.elapsed().as_secs();
+    fs::write(host.dir.path().join("account/token"), "own 2").expect("written");
+    assert!(holds("token-4").await <= own + 20);
+    // The fifth request finds nobody: the fourth token stays until there is another.
+    let fourth = begun.elapsed().as_secs();
+    let sixth = holds("token-6").await;
+    assert!(sixth >= fourth + 3660, "{fourth} {sixth}");
+    assert_eq!(host.mode("net.d/calico-kubeconfig"), 0o600);
+    agent.abort();
+}
+
+#[test]
+fn the_environment_may_keep_the_agent_from_it() {
+    for (value, wanted) in [(None, true), (Some("true"), true), (Some(""), true), (Some("false"), false)] {
+        let vars = |name: &str| (name == "CALICO_MANAGE_CNI").then(|| value.map(str::to_owned)).flatten();
+        assert_eq!(renewal::is_wanted(&vars), wanted, "{value:?}");
+    }
 }
 
 #[tokio::test]
