@@ -215,20 +215,22 @@ impl KubeClient {
         Ok((code, retry_after, body))
     }
 
-    /// Sends once; twice where the credential turns out to be an old one.
+    /// Sends once; twice where the credential turns out to be an old one, or the certificate that the connection was
+    /// made with.
     async fn send(&self, call: &Call) -> Result<Response<Body>, TransportError> {
         let credential = self.0.credentials.current().await?;
         let response = self.send_as(call, &credential).await?;
-        if response.status().as_u16() != 401 || !self.0.credentials.can_change() {
+        if response.status().as_u16() != 401 {
             return Ok(response);
         }
-        self.0.credentials.discard(&credential).await;
-        let renewed = self.0.credentials.current().await?;
-        if renewed == credential {
+        let renewed = if self.0.credentials.can_change() {
+            self.0.credentials.discard(&credential).await;
+            self.0.credentials.current().await?
+        } else {
+            credential.clone()
+        };
+        if !self.0.transport.leave_outdated(&renewed).await? && renewed == credential {
             return Ok(response);
-        }
-        if renewed.identity != credential.identity {
-            self.0.transport.renew().await;
         }
         self.send_as(call, &renewed).await
     }

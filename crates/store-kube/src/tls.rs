@@ -98,7 +98,8 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .ok_or_else(|| TlsError::Pem { place: pem.to_place(), wanted: "certificate" })
 }
 
-fn read(pem: &Pem) -> Result<Vec<u8>, TlsError> {
+/// The text, of a file as it is now.
+pub(crate) fn read(pem: &Pem) -> Result<Vec<u8>, TlsError> {
     match pem {
         Pem::Inline(text) => Ok(text.clone().into_bytes()),
         Pem::File(path) => {

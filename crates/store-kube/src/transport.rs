@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use calico_store::config::Pem;
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -49,7 +50,14 @@ type Sent = Request<Full<Bytes>>;
 /// The way to one API server. It connects when first used and again when the connection was lost.
 pub(crate) struct Transport {
     access: Access,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Held>>,
+}
+
+/// The connection, and the certificate (PEM) that it was made with. The server judges that one at every request, so a
+/// renewed one counts only on another connection.
+struct Held {
+    connection: Connection,
+    shown: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -94,9 +102,27 @@ impl Transport {
         &self.access
     }
 
-    /// Forgets the connection, so that the next one is made with other credentials. Running streams go on.
-    pub(crate) async fn renew(&self) {
+    /// Forgets the connection, so that the next one is a new one. Running streams go on.
+    async fn renew(&self) {
         *self.connection.lock().await = None;
+    }
+
+    /// Forgets a connection that was made with another certificate than would be shown now; whether the next request
+    /// goes another way than the last.
+    pub(crate) async fn leave_outdated(&self, credential: &Credential) -> Result<bool, TransportError> {
+        let current = self.certificate(credential)?;
+        let mut held = self.connection.lock().await;
+        let is_outdated = held.as_ref().is_none_or(|held| held.shown != current);
+        if is_outdated {
+            *held = None;
+        }
+        Ok(is_outdated)
+    }
+
+    /// The client's certificate as it is now; files are read anew.
+    fn certificate(&self, credential: &Credential) -> Result<Option<Vec<u8>>, TransportError> {
+        let identity = credential.identity.as_ref().or(self.access.identity.as_ref());
+        Ok(identity.map(|(certificate, _)| tls::read(certificate)).transpose()?)
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -159,7 +185,8 @@ impl Transport {
                 Opened::Http1(sender) => sender,
                 // The server has learned HTTP/2 since.
                 Opened::Http2(sender) => {
-                    *self.connection.lock().await = Some(Connection::Http2(sender));
+                    let (connection, shown) = (Connection::Http2(sender), self.certificate(credential)?);
+                    *self.connection.lock().await = Some(Held { connection, shown });
                     return Ok(Err(request));
                 }
             },
@@ -187,11 +214,18 @@ impl Transport {
     async fn connect(&self, credential: &Credential) -> Result<Connection, TransportError> {
         // Held while connecting: everybody waits for the same connection, for a bounded time.
         let mut held = self.connection.lock().await;
+        // Those of a plugin are at hand; files are compared where the server does not accept what it was shown.
+        let given = match &credential.identity {
+            Some((Pem::Inline(certificate), _)) => Some(certificate.as_bytes()),
+            _ => None,
+        };
+        let is_outdated = |held: &Held| given.is_some() && held.shown.as_deref() != given;
         match &*held {
-            Some(Connection::Http2(sender)) if sender.is_closed() => {}
-            Some(connection) => return Ok(connection.clone()),
-            None => {}
+            Some(Held { connection: Connection::Http2(sender), .. }) if sender.is_closed() => {}
+            Some(held) if !is_outdated(held) => return Ok(held.connection.clone()),
+            _ => {}
         }
+        let shown = self.certificate(credential)?;
         let connection = match self.open(credential).await? {
             Opened::Http2(sender) => Connection::Http2(sender),
             Opened::Http1(sender) => {
@@ -200,7 +234,7 @@ impl Transport {
                 Connection::Http1(pool)
             }
         };
-        *held = Some(connection.clone());
+        *held = Some(Held { connection: connection.clone(), shown });
         Ok(connection)
     }
 
@@ -313,3 +347,6 @@ impl Body {
         Pin::new(&mut self.incoming).poll_frame(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
