@@ -263,6 +263,9 @@ impl Desired {
             .as_ref()
             .is_some_and(|o| (o.oper_up, o.admin_up, o.index) == (new.oper_up, new.admin_up, new.index));
         self.unsure_tunnels |= tunnel::is_ours(&name) && old.as_ref() != Some(new);
+        if remade {
+            self.leave_connections(&name);
+        }
         if remade || went_down {
             self.forget_device(&name);
         }
@@ -288,9 +291,17 @@ impl Desired {
             if self.addresses.remove(name).is_some() {
                 self.overlays.touch();
             }
+            self.leave_connections(name);
             self.forget_device(name);
             self.mark_interface(name.clone());
         }
+    }
+
+    /// An interface's addresses leave their connections behind, although the next of its name may have the same ones
+    /// before anything is rendered: then no route differs, and only this tells.
+    fn leave_connections(&mut self, name: &IfName) {
+        let nets = self.nets.get(name).into_iter().flatten();
+        self.left.extend(nets.filter(|net| net.is_host()).map(Cidr::addr));
     }
 
     /// All interfaces and addresses, after a full read.

@@ -27,6 +27,8 @@ pub struct FakeKernel {
     tables: BTreeMap<Table, FakeTable>,
     generation: u32,
     links: BTreeMap<IfName, Link>,
+    /// Counts on when interfaces go, as the kernel's.
+    last_index: u32,
     addresses: Vec<Address>,
     routes: BTreeMap<RouteKey, Route>,
     neighbours: BTreeMap<NeighbourKey, Neighbour>,
@@ -61,7 +63,10 @@ impl FakeKernel {
     /// Makes an interface, or makes it anew with another index. Down, it has no routes.
     pub fn set_link(&mut self, name: &str, up: bool) -> Link {
         let name: IfName = name.parse().expect("tests name interfaces rightly");
-        let index = self.links.get(&name).map_or(self.links.len() as u32 + 2, |l| l.index);
+        let index = match self.links.get(&name) {
+            Some(link) => link.index,
+            None => self.next_index(),
+        };
         let link = Link {
             index,
             name: name.clone(),
@@ -77,6 +82,12 @@ impl FakeKernel {
         }
         self.links.insert(name, link.clone());
         link
+    }
+
+    fn next_index(&mut self) -> u32 {
+        let highest = self.links.values().map(|link| link.index).max().unwrap_or(1);
+        self.last_index = self.last_index.max(highest) + 1;
+        self.last_index
     }
 
     /// Removes an interface and what hangs on it.

@@ -18,7 +18,7 @@ use crate::apply::{Report, apply, cleanup, has_drifted, resync};
 use crate::fake::FakeKernel;
 use crate::kernel::Kernel;
 use crate::tables::nft::ActualTable;
-use crate::tables::route::RouteOp;
+use crate::tables::route::{Route, RouteOp};
 
 fn policy_key(name: &str) -> ResourceKey {
     ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: "".into(), name: name.into() }
@@ -212,6 +212,29 @@ fn an_address_that_moves_loses_its_connections_before_its_route_changes() {
     assert!(node.kernel.connections.is_empty());
     assert!(!node.kernel.log.iter().any(|l| l.starts_with("route delete")), "replaced, never without");
     node.assert_settled();
+}
+
+/// A pod that comes again under its name has the same interface name, and may have the same address; its predecessor's
+/// connections are not its own. Nothing of its route differs, even where the plugin has made it already.
+#[test]
+fn an_interface_that_is_made_anew_inherits_no_connections() {
+    let address: IpAddr = "10.65.0.1".parse().unwrap();
+    let name = "cali1".parse().unwrap();
+    for removal_is_told in [true, false] {
+        let mut node = Node::new();
+        node.kernel.connections.insert(address);
+        node.kernel.remove_link("cali1");
+        if removal_is_told {
+            node.desired.link_removed(&name);
+        }
+        node.link("cali1", true);
+        let route = Route::workload("10.65.0.1/32".parse().unwrap(), "cali1".parse().unwrap(), 3);
+        assert_eq!(node.kernel.apply_routes(&[RouteOp::Add(route.clone())]), Ok(vec![]));
+        node.desired.route_changed(route, true);
+        node.apply();
+        assert!(node.kernel.connections.is_empty(), "{removal_is_told}: {:#?}", node.kernel.log);
+        node.assert_settled();
+    }
 }
 
 #[test]
