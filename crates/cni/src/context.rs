@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calico_api::cluster_information::ClusterInformationSpec;
-use calico_api::{Entry, Key, Kind, Selection, Write, decode};
-use calico_ipam::{Known, Machine, Operation, Response, Step};
+use calico_api::{Entry, Key, Kind, decode};
+use calico_ipam::{Known, Operation};
 use calico_linux::sysctl::Sysctl;
 use calico_net::Mac;
-use calico_store::{Attempt, Store, attempt};
-use futures::future::{BoxFuture, try_join_all};
+use calico_store::Store;
+use calico_store::error::chain;
+use calico_store::ipam::drive_knowing;
+use futures::future::BoxFuture;
 use smol_str::SmolStr;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
@@ -120,37 +122,7 @@ impl Context {
             Some(path) => tokio::task::spawn_blocking(move || lock(&path)).await.unwrap_or_default(),
             None => None,
         };
-        let mut machine = Machine::new(operation, std::mem::take(&mut *known));
-        let result = loop {
-            let response = match machine.step() {
-                Step::Read { keys, selections } => self.read(keys, selections).await?,
-                Step::Commit(writes) => self.commit(&writes).await?,
-                Step::Done(result) => break result,
-            };
-            machine.feed(response);
-        };
-        *known = machine.into_known();
-        Ok(result)
-    }
-
-    async fn read(&self, keys: Vec<Key>, selections: Vec<Selection>) -> Result<Response, CniError> {
-        let entries = try_join_all(keys.into_iter().map(|key| async {
-            let entry = self.get(&key).await?;
-            Ok::<_, CniError>((key, entry))
-        }));
-        let listings = try_join_all(selections.into_iter().map(|selection| async {
-            let listing = self.store.list(&selection).await.map_err(|e| unavailable(&e))?;
-            Ok::<_, CniError>((selection, listing.entries))
-        }));
-        let (entries, listings) = tokio::try_join!(entries, listings)?;
-        Ok(Response::Read { entries, listings })
-    }
-
-    async fn commit(&self, writes: &[Write]) -> Result<Response, CniError> {
-        Ok(match attempt(&*self.store, writes).await.map_err(|error| unavailable(&error))? {
-            Attempt::Committed(revisions) => Response::Committed(revisions),
-            Attempt::Conflict { index, current, applied } => Response::Conflict { index, current, applied },
-        })
+        drive_knowing(&*self.store, operation, &mut known).await.map_err(|e| unavailable(&e))
     }
 
     /// The Kubernetes API, or what to do so that there is a way to it.
@@ -210,11 +182,5 @@ fn lock(path: &Path) -> Option<File> {
 
 /// The datastore did not do what it was asked: the runtime may try again.
 pub fn unavailable(error: &dyn std::error::Error) -> CniError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    CniError::new(Code::TryAgainLater, "the datastore failed", text)
+    CniError::new(Code::TryAgainLater, "the datastore failed", chain(error))
 }

@@ -9,10 +9,10 @@ use calico_api::kubernetes::pod::{CONTAINER_ID, Pod, is_eligible, is_finished};
 use calico_api::{Key, Kind, Selection};
 use calico_net::Cidr;
 use calico_store::Store;
+use calico_store::error::chain;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 
-use crate::drive::chain;
 use crate::ipam::{AllocationId, PodRef, why_leaked};
 use crate::world::read_endpoint;
 

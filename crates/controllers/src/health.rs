@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use calico_api::{ClusterInformationSpec, Key, Kind, decode};
 use calico_store::Store;
+use calico_store::error::chain;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::drive::chain;
 
 /// Where the file is unless `CALICO_STATUS_FILE` says otherwise.
 pub const FILE: &str = "/status/status.json";

@@ -20,7 +20,6 @@
 
 pub mod cluster;
 pub mod config;
-mod drive;
 pub mod health;
 pub mod ipam;
 pub mod metrics;

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use calico_api::{Key, Kind, Selection};
 use calico_ipam::{UnixTime, pools};
 use calico_net::Family;
+use calico_store::error::chain;
 use calico_store::{Store, SyncEvent, SyncHealth, Syncer, SyncerOptions};
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::drive::chain;
 use crate::health::Condition;
 use crate::ipam::{Clock, Executor, Leak, Marks, Outcome, Plan, PoolNode, plan, usage};
 use crate::metrics::Metrics;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calico_api::Selection;
+use calico_store::error::chain;
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::config::{Controller, Environment, Running};
-use crate::drive::chain;
 use crate::health::{Condition, Reporter};
 use crate::metrics::Metrics;
 use crate::node::NodeController;

@@ -4,10 +4,10 @@ use calico_api::{
     Entry, Key, Kind, KubeControllersConfiguration, KubeControllersConfigurationSpec, Write, decode, encode,
     merge,
 };
+use calico_store::error::chain;
 use calico_store::{CommitError, GetError, Store};
 
 use crate::config::{Running, defaults};
-use crate::drive::chain;
 
 /// The only name that such a configuration has.
 const NAME: &str = "default";

@@ -12,6 +12,7 @@ use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::{
     AnyResource, DecodeError, Entry, Key, Kind, Order, Profile, ProfileSpec, Selection, TierSpec,
 };
+use calico_store::ipam::DriveError;
 use calico_store::{CommitError, GetError, ListError, Store};
 use smol_str::SmolStr;
 
@@ -76,6 +77,12 @@ pub(crate) enum ResourceError {
     /// IPAM did not give up what the object needs.
     #[error(transparent)]
     Ipam(#[from] anyhow::Error),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<DriveError<E>> for ResourceError {
+    fn from(error: DriveError<E>) -> ResourceError {
+        ResourceError::Ipam(error.into())
+    }
 }
 
 impl Resources {

@@ -6,23 +6,23 @@
 //! agent: "the device is there" ──────────────────────────────────▲ others are told of an address only then
 //! ```
 
-pub mod ipam;
 pub mod kind;
 pub mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use calico_api::{
     AffinityOwner, AllowedUse, DecodeError, Entry, IPPool, Key, Kind, Node, Selection, Write, decode, merge,
 };
 use calico_ipam::{
     AddressError, AddressRequest, AddressesOf, Assign, AssignAddress, AssignError, AssignRequest,
-    AssignmentOf, Contended, ReleaseAddresses, ReleaseError, Target,
+    AssignmentOf, Contended, ReleaseAddresses, ReleaseError, Target, UnixTime,
 };
 use calico_net::{Cidr, Family};
+use calico_store::ipam::{DriveError, drive};
 use calico_store::{CommitError, GetError, Store, SyncEvent, Syncer, SyncerOptions};
 use futures::FutureExt;
 use smol_str::SmolStr;
@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::ipam::IpamError;
 use self::kind::TunnelKind;
 use self::plan::{Facts, Step};
 use crate::health::{Report, Reporter};
@@ -46,19 +45,24 @@ const MAX_STEPS: usize = 16;
 /// Writers of one's own Node are few.
 const NODE_TRIES: u32 = 10;
 
+/// Now, for IPAM.
+fn now() -> UnixTime {
+    UnixTime::from_secs(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs())
+}
+
 /// Why a tunnel address is not as it should be.
 #[derive(Debug, thiserror::Error)]
 enum TunnelError {
     #[error("cannot read who has the address")]
-    Question(#[source] IpamError<Contended>),
+    Question(#[source] DriveError<Contended>),
     #[error("cannot assign an address")]
-    Assign(#[source] IpamError<AssignError>),
+    Assign(#[source] DriveError<AssignError>),
     #[error("cannot assign an address: {0}")]
     Short(String),
     #[error("cannot take the address {0} that the Node says")]
-    Claim(IpAddr, #[source] IpamError<AddressError>),
+    Claim(IpAddr, #[source] DriveError<AddressError>),
     #[error("cannot release an address")]
-    Release(#[source] IpamError<ReleaseError>),
+    Release(#[source] DriveError<ReleaseError>),
     #[error("cannot read this node's resource")]
     ReadNode(#[from] GetError),
     #[error("cannot understand this node's resource")]
@@ -244,12 +248,12 @@ impl Tunnels {
         for _ in 0..MAX_STEPS {
             let holder = match stored {
                 Some(addr) => {
-                    ipam::run(&*self.store, AssignmentOf::new(addr)).await.map_err(TunnelError::Question)?
+                    drive(&*self.store, AssignmentOf::new(addr)).await.map_err(TunnelError::Question)?
                 }
                 None => None,
             };
             let question = AddressesOf::new(&kind.handle(&self.node));
-            let held = ipam::run(&*self.store, question).await.map_err(TunnelError::Question)?;
+            let held = drive(&*self.store, question).await.map_err(TunnelError::Question)?;
             let facts =
                 Facts { node: &self.node, pools: &pools, stored, holder: holder.as_ref(), held: &held };
             match plan::plan(kind, &facts) {
@@ -265,7 +269,7 @@ impl Tunnels {
                 Step::Claim(addr) => match self.claim(kind, addr).await {
                     Ok(()) => {}
                     // Somebody was faster, or it rests after its release.
-                    Err(TunnelError::Claim(_, IpamError::Refused(_))) => self.assign(kind, &pools).await?,
+                    Err(TunnelError::Claim(_, DriveError::Refused(_))) => self.assign(kind, &pools).await?,
                     Err(error) => return Err(error),
                 },
                 Step::Assign => self.assign(kind, &pools).await?,
@@ -287,7 +291,7 @@ impl Tunnels {
             Family::V4 => request.pools4 = pools.to_vec(),
             Family::V6 => request.pools6 = pools.to_vec(),
         }
-        let assigned = ipam::run(&*self.store, Assign::new(request, ipam::now())).await;
+        let assigned = drive(&*self.store, Assign::new(request, now())).await;
         let assigned = assigned.map_err(TunnelError::Assign)?;
         match assigned.shortfalls.first() {
             Some(shortfall) => Err(TunnelError::Short(shortfall.to_string())),
@@ -303,15 +307,15 @@ impl Tunnels {
             owner: AffinityOwner::Host(self.node.clone()),
             intended_use: Some(AllowedUse::Tunnel),
         };
-        let claimed = ipam::run(&*self.store, AssignAddress::new(request, ipam::now())).await;
+        let claimed = drive(&*self.store, AssignAddress::new(request, now())).await;
         claimed.map(|_| ()).map_err(|error| TunnelError::Claim(address, error))
     }
 
     async fn release(&self, kind: TunnelKind, addresses: &[IpAddr]) -> Result<(), TunnelError> {
         let handle = calico_ipam::handle_id(&kind.handle(&self.node));
         let target = |addr: &IpAddr| Target { handle: Some(handle.clone()), ..Target::new(*addr) };
-        let operation = ReleaseAddresses::new(addresses.iter().map(target).collect(), ipam::now());
-        ipam::run(&*self.store, operation).await.map(|_| ()).map_err(TunnelError::Release)
+        let operation = ReleaseAddresses::new(addresses.iter().map(target).collect(), now());
+        drive(&*self.store, operation).await.map(|_| ()).map_err(TunnelError::Release)
     }
 
     /// Lets the Node say an address, or none; returns what it says now.

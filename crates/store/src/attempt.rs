@@ -43,7 +43,7 @@ pub async fn attempt(store: &dyn Store, writes: &[Write]) -> Result<Attempt, Com
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use async_trait::async_trait;
     use calico_api::{Expect, Key, Selection};
 
@@ -51,7 +51,7 @@ mod tests {
     use crate::{Committed, CompactError, EmbeddedStore, GetError, ListError, Listing, Watch, WatchError};
 
     /// The embedded store as one whose commits are not whole.
-    struct OneByOne(EmbeddedStore);
+    pub(crate) struct OneByOne(pub(crate) EmbeddedStore);
 
     #[async_trait]
     impl Store for OneByOne {

@@ -5,6 +5,17 @@ use calico_api::{Entry, Key, Selection};
 /// What a driver said, for the chain of causes.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 /// What can befall any operation, whatever was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {

@@ -3,8 +3,8 @@
 //! [`Store`] reads, watches and commits ordered compare-and-swaps in the words of `calico_api::record`.
 //! [`embedded::EmbeddedStore`] keeps them in one SQLite file that all processes of a host share; etcd lives in its own
 //! crate. [`Syncer`] turns any store into one stream of updates that survives restarts, compaction and lost
-//! connections. [`config`] says which store a process should use. [`contract`] is the suite that every back end must
-//! pass.
+//! connections. [`config`] says which store a process should use. [`ipam`] runs IPAM's operations over a store.
+//! [`contract`] is the suite that every back end must pass.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -14,9 +14,11 @@
 
 pub mod attempt;
 pub mod config;
+pub mod contention;
 pub mod contract;
 pub mod embedded;
 pub mod error;
+pub mod ipam;
 pub mod store;
 pub mod syncer;
 pub mod watch;

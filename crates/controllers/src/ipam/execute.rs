@@ -7,12 +7,13 @@ use calico_ipam::check::Leftover;
 use calico_ipam::{Collect, ReleaseAddresses, ReleaseAffinities, Released, Scope, Target, UnixTime};
 use calico_net::Cidr;
 use calico_store::Store;
+use calico_store::error::chain;
+use calico_store::ipam::drive;
 use futures::{StreamExt, stream};
 use smol_str::SmolStr;
 
 use super::{Action, AllocationId, Leak, Reason, User};
 use crate::cluster::{AskError, Cluster};
-use crate::drive::drive;
 
 /// How many pods and nodes are looked up at once.
 const MAX_ASKING: usize = 8;
@@ -137,7 +138,7 @@ impl Executor<'_> {
             }
             Err(error) => {
                 kept.extend(leaks.iter().filter_map(|leak| leak.allocation.home().cloned()));
-                outcome.failures.push(format!("cannot release addresses of {block}: {error}"));
+                outcome.failures.push(format!("cannot release addresses of {block}: {}", chain(&error)));
             }
         }
     }
@@ -177,7 +178,7 @@ impl Executor<'_> {
                 }
                 Ok(())
             }
-            Err(error) => Err(format!("cannot release block {block} of node {node}: {error}")),
+            Err(error) => Err(format!("cannot release block {block} of node {node}: {}", chain(&error))),
         }
     }
 
@@ -194,7 +195,7 @@ impl Executor<'_> {
                 }
                 Ok(())
             }
-            Err(error) => Err(format!("cannot release blocks of node {node}: {error}")),
+            Err(error) => Err(format!("cannot release blocks of node {node}: {}", chain(&error))),
         }
     }
 
@@ -205,7 +206,7 @@ impl Executor<'_> {
             match drive(self.store, Collect::new([leftover], self.wall)).await {
                 Ok(0) => {}
                 Ok(_) => tracing::info!(reason, "leftover collected"),
-                Err(error) => failures.push(format!("cannot collect ({reason}): {error}")),
+                Err(error) => failures.push(format!("cannot collect ({reason}): {}", chain(&error))),
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }

@@ -5,10 +5,11 @@ mod show;
 
 use anyhow::{Context as _, bail};
 use calico_ipam::{AssignmentOf, ConfigEdit, ReleaseAddresses};
+use calico_store::ipam::drive;
 
 use crate::Context;
 use crate::args::{IpamCommand, IpamConfigureArgs};
-use crate::ipam::{drive, now, target};
+use crate::ipam::{now, target};
 use crate::resources::Resources;
 
 pub(super) async fn run(
@@ -26,12 +27,12 @@ pub(super) async fn run(
 
 async fn release(resources: &Resources, ip: std::net::IpAddr, context: &mut Context) -> anyhow::Result<()> {
     // Exactly the assignment found now: one made meanwhile belongs to somebody who was not asked about.
-    let (found, _) = drive(&*resources.store, AssignmentOf::new(ip)).await.context("failed to release IP")?;
+    let found = drive(&*resources.store, AssignmentOf::new(ip)).await.context("failed to release IP")?;
     let Some(target) = found.map(|assignment| target(ip, &assignment)) else {
         return context.say(format_args!("IP address {ip} is not assigned"));
     };
     let operation = ReleaseAddresses::new(vec![target], now());
-    let (released, _) = drive(&*resources.store, operation).await.context("failed to release IP")?;
+    let released = drive(&*resources.store, operation).await.context("failed to release IP")?;
     if let Some(refusal) = released.refused.first() {
         bail!("failed to release IP: {refusal}");
     }

@@ -10,9 +10,10 @@ use calico_api::{
 use calico_ipam::{AssignmentOf, ReleaseAddresses, ReleaseAffinities, ReleaseByHandle, Scope};
 use calico_net::Cidr;
 use calico_store::CommitError;
+use calico_store::ipam::drive;
 
 use super::{ResourceError, Resources};
-use crate::ipam::{drive, now, target};
+use crate::ipam::{now, target};
 
 /// How long a disabled pool is given until every node has seen it, before its blocks go (spec 1 §1.5).
 const POOL_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -151,7 +152,7 @@ impl Resources {
     async fn drain_endpoint(&self, endpoint: &AnyResource) -> Result<(), ResourceError> {
         let mut targets = Vec::new();
         for address in addresses(endpoint) {
-            let (found, _) = drive(&*self.store, AssignmentOf::new(address)).await?;
+            let found = drive(&*self.store, AssignmentOf::new(address)).await?;
             targets.extend(found.map(|assignment| target(address, &assignment)));
         }
         let key = endpoint.key();

@@ -7,10 +7,10 @@ use calico_api::{
 };
 use calico_ipam::ConfigEdit;
 use calico_store::CommitError;
+use calico_store::contention::wait_for_others;
 use smol_str::SmolStr;
 
 use super::{ResourceError, Resources};
-use crate::ipam::wait_for_others;
 
 /// How often a change is tried that somebody else's write came before.
 pub(super) const TRIES: u32 = 20;

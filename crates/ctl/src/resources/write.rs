@@ -5,10 +5,10 @@ use std::time::Duration;
 use calico_api::felix_config::resource_row;
 use calico_api::{AnyResource, Key, Kind, Write, defaults, validate, validate_update};
 use calico_store::CommitError;
+use calico_store::contention::wait_for_others;
 use smol_str::SmolStr;
 
 use super::{ResourceError, Resources, ipam_settings};
-use crate::ipam::wait_for_others;
 
 /// How often an update is tried that somebody else's write came before.
 const UPDATE_TRIES: u32 = 5;

@@ -58,7 +58,7 @@ impl Bench {
     }
 
     async fn held(&self, kind: TunnelKind) -> Vec<IpAddr> {
-        let found = ipam::run(&*self.tunnels.store, AddressesOf::new(&kind.handle("n"))).await.unwrap();
+        let found = drive(&*self.tunnels.store, AddressesOf::new(&kind.handle("n"))).await.unwrap();
         found.into_iter().map(|assigned| assigned.address).collect()
     }
 }

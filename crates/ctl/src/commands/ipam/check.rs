@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use calico_api::{Kind, NodeSpec, WorkloadEndpointSpec};
 use calico_ipam::check::{CheckReport, Fault, Users, check};
-use calico_ipam::{Collect, Known, Survey, block};
+use calico_ipam::{Collect, Known, block};
 use calico_net::{Cidr, Family};
+use calico_store::ipam::drive;
 
 use crate::Context;
 use crate::args::IpamCheckArgs;
-use crate::ipam::{drive, now};
+use crate::ipam::{now, survey};
 use crate::resources::Resources;
 
 pub(super) async fn run(
@@ -19,7 +20,7 @@ pub(super) async fn run(
     context: &mut Context,
 ) -> anyhow::Result<()> {
     let users = users(resources).await?;
-    let ((), known) = drive(&*resources.store, Survey).await?;
+    let known = survey(&*resources.store).await?;
     let mut report = check(&known, Some(&users));
     if report.faults.iter().any(is_of_address) {
         // Endpoints came and went between the two reads. What is still so after a third is no race, but for a workload

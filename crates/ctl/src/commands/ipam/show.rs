@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use calico_api::{AffinityOwner, AllocationAttribute, IpamConfig, Key, decode_record};
-use calico_ipam::{AssignmentOf, Known, Survey, block, utilization};
+use calico_ipam::{AssignmentOf, Known, block, utilization};
 use calico_net::Family;
+use calico_store::ipam::drive;
 
 use crate::Context;
 use crate::args::IpamShowArgs;
-use crate::ipam::drive;
+use crate::ipam::survey;
 use crate::output::table::render_boxed;
 use crate::resources::Resources;
 
@@ -22,14 +23,14 @@ pub(super) async fn run(
     } else if args.show_configuration {
         show_configuration(resources).await?
     } else {
-        let ((), known) = drive(&*resources.store, Survey).await?;
+        let known = survey(&*resources.store).await?;
         if args.show_borrowed { borrowed(&known) } else { pools(&known, args.show_blocks) }
     };
     Ok(context.output.write_all(text.as_bytes())?)
 }
 
 async fn show_address(resources: &Resources, ip: IpAddr) -> anyhow::Result<String> {
-    let (assignment, _) = drive(&*resources.store, AssignmentOf::new(ip)).await?;
+    let assignment = drive(&*resources.store, AssignmentOf::new(ip)).await?;
     let Some(assignment) = assignment else { return Ok(format!("{ip} is not assigned\n")) };
     let AllocationAttribute { handle_id, secondary, released_at, .. } = assignment.attribute;
     if let Some(when) = released_at {
