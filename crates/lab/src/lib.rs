@@ -36,6 +36,7 @@ mod wait;
 mod workload;
 
 pub use args::{Args, main};
+pub use wait::until;
 
 /// Detaches a child from this terminal's signals: a lab outlives the command that built it.
 fn process_group_of_its_own(command: &mut std::process::Command) {

@@ -65,12 +65,9 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Waits until a condition holds, ten seconds at most.
-pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while !happened() {
-        assert!(std::time::Instant::now() < deadline, "{what} did not happen");
-        std::thread::yield_now();
-    }
+pub fn wait_for(what: &str, happened: impl FnMut() -> bool) {
+    let happened = calico_lab::until(Duration::from_secs(10), Duration::from_millis(1), happened);
+    assert!(happened, "{what} did not happen");
 }
 
 /// A plugin that runs.

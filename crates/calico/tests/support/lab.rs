@@ -25,17 +25,8 @@ pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
 }
 
 /// Whether a condition holds before the deadline.
-pub fn until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + deadline;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(POLL);
-    }
+pub fn until(deadline: Duration, condition: impl FnMut() -> bool) -> bool {
+    calico_lab::until(deadline, POLL, condition)
 }
 
 /// A lab that is up.
