@@ -462,8 +462,13 @@ async fn wait_live(
     let endpoint = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
     let mac = context.keeps_endpoints.then_some(attached.mac);
     let expected = Expected { endpoint, mac, addresses: given.addresses.clone() };
-    if !context.live.wait_live(expected, patience).await {
-        tracing::warn!(endpoint = %identity.name(), ?patience, "policy is not in force yet; the container starts anyway");
+    let began = Instant::now();
+    let is_live = context.live.wait_live(expected, patience).await;
+    let (endpoint, waited) = (identity.name(), began.elapsed());
+    if is_live {
+        tracing::info!(%endpoint, ?waited, "policy is in force");
+    } else {
+        tracing::warn!(%endpoint, ?waited, "policy is not in force yet; the container starts anyway");
     }
 }
 

@@ -12,6 +12,7 @@ use calico_net::Mac;
 use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -78,13 +79,20 @@ fn run(
     let (verb, container) = (arguments.verb, arguments.container_id.clone());
     let pod = arguments.pod().map(|(namespace, pod)| format!("{namespace}/{pod}"));
     let answer = carry_out(plugin, lookup, &conf, arguments);
-    let took = began.elapsed();
+    let (took, cpu) = (began.elapsed(), used());
     let pod = pod.as_deref();
     match &answer {
-        Ok(_) => tracing::info!(?verb, pod, %container, ?took, "done"),
-        Err(error) => tracing::error!(?verb, pod, %container, ?took, %error, "failed"),
+        Ok(_) => tracing::info!(?verb, pod, %container, ?took, ?cpu, "done"),
+        Err(error) => tracing::error!(?verb, pod, %container, ?took, ?cpu, %error, "failed"),
     }
     answer
+}
+
+/// What this process has used of a processor since it was made.
+fn used() -> Duration {
+    let clock = clock_gettime(ClockId::ProcessCPUTime);
+    // A clock of this kind starts at zero and never goes back.
+    Duration::new(clock.tv_sec.unsigned_abs(), u32::try_from(clock.tv_nsec).unwrap_or_default())
 }
 
 fn carry_out(

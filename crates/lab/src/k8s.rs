@@ -28,6 +28,7 @@ mod oci;
 mod pki;
 mod place;
 mod ptp;
+pub mod race;
 mod services;
 mod status;
 mod up;
@@ -63,6 +64,9 @@ pub fn run(dir: &Path, command: K8sCommand) -> Result<ExitCode> {
             return Err(error).context("kubectl");
         }
         K8sCommand::Load { images } => load(&Cluster::load(dir)?, &images)?,
+        K8sCommand::Race(race) => {
+            race::run(&Cluster::load(dir)?, &race)?.iter().for_each(|line| println!("{line}"));
+        }
         K8sCommand::Hold { place } => init::hold(dir, &place)?,
         K8sCommand::Init { place } => init::run(dir, &place)?,
     }

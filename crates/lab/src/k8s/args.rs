@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::demo::DemoArgs;
+use super::race::K8sRace;
 
 /// What to do with the cluster.
 #[derive(Subcommand, Debug)]
@@ -40,6 +41,9 @@ pub enum K8sCommand {
         #[arg(required = true)]
         images: Vec<PathBuf>,
     },
+    /// Race what we ship on this cluster; one line each: letter name figure unit peer ratio.
+    #[command(subcommand)]
+    Race(K8sRace),
     /// Holds the namespaces of one place.
     #[command(hide = true)]
     Hold {

@@ -61,6 +61,21 @@ impl Cgroups {
         hierarchy.mounted.join(&self.group).join(&self.node)
     }
 
+    /// What everything of the node has used of the processor.
+    pub fn cpu(&self) -> Result<Duration> {
+        for hierarchy in &self.hierarchies {
+            let path = self.path(hierarchy);
+            if let Ok(text) = std::fs::read_to_string(path.join("cpuacct.usage")) {
+                return Ok(Duration::from_nanos(text.trim().parse().context("cpuacct.usage")?));
+            }
+            let Ok(text) = std::fs::read_to_string(path.join("cpu.stat")) else { continue };
+            if let Some(micros) = text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
+                return Ok(Duration::from_micros(micros.trim().parse().context("cpu.stat")?));
+            }
+        }
+        bail!("no cgroup of {} counts the processor", self.node)
+    }
+
     /// Makes the groups and moves this process into them; then it may make its own cgroup namespace, and [`settle`].
     ///
     /// [`settle`]: Cgroups::settle

@@ -162,6 +162,8 @@ fn kubelet_configuration() -> Value {
         "imageGCLowThresholdPercent": 99,
         "evictionHard": never.map(|signal| (signal, "0%")).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "nodeStatusUpdateFrequency": "4s",
+        // Not bound by a range of addresses: Calico gives a node as many as it needs.
+        "maxPods": 250,
         "volumePluginDir": "/var/lib/kubelet/volumeplugins",
         "registerNode": true,
     })
