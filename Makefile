@@ -74,9 +74,9 @@ k8s-parts-end: k8s-parts-begin
 k8s-smoke: k8s-parts image ## A Kubernetes cluster comes, works with what we ship, and goes
 	cargo test --quiet --locked --package calico --test k8s_smoke -- --nocapture
 
-test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, crashes
-	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_crash \
-	  -- --nocapture
+test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, rolls, kills
+	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_roll --test k8s_churn \
+	  --test k8s_crash -- --nocapture
 
 # Not position-independent, as Go's binaries: 150 page faults and 33,000 relocations less at every start of the plugin.
 build: setup ## Build the binary (release) and print its size

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use serde::{Deserialize, Serialize};
 
 /// Port of both streams in the receiving workload.
@@ -43,6 +45,12 @@ pub enum Probe {
     },
 }
 
+/// How many packets are sent at once after a pause that the machine imposed: what is lost must not be what queues cannot hold.
+const BURST: u32 = 500;
+
+/// The receiver's buffer: seconds of the stream, should the receiver have to wait for the processor.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// What one end saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -76,13 +84,13 @@ fn send(to: IpAddr, rate: u32, stop: &Path) -> Result<Report> {
     let stop_tcp = stop.to_owned();
     let tcp = std::thread::spawn(move || send_counters(target, &stop_tcp));
     let interval = Duration::from_secs(1) / rate;
-    let start = Instant::now();
+    let mut next = Instant::now();
     let mut sent: u64 = 0;
     while !stop.exists() {
         // A packet that cannot even be queued is as lost as one on the wire: it keeps its number.
         let _ = socket.send(&sent.to_be_bytes());
         sent += 1;
-        let next = start + interval * u32::try_from(sent).context("too many packets")?;
+        next = Instant::max(next + interval, Instant::now().checked_sub(interval * BURST).unwrap_or(next));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     let (tcp, gap) = tcp.join().map_err(|_| anyhow::anyhow!("the TCP sender panicked"))??;
@@ -106,6 +114,9 @@ fn receive(stop: &Path) -> Result<Report> {
     let any: IpAddr = "::".parse()?;
     let socket = UdpSocket::bind((any, PORT))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    // Beyond the machine's limit where this process may.
+    setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER)
+        .or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER))?;
     let listener = TcpListener::bind((any, PORT))?;
     listener.set_nonblocking(true)?;
     let stop_tcp = stop.to_owned();
