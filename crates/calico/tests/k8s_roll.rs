@@ -1,5 +1,5 @@
-//! The DaemonSet rolls from one version to another and back while a packet stream runs between pods of two nodes and pods come
-//! and go: no packet is lost, and every pod that was deleted is gone.
+//! The DaemonSet rolls from one version to another and back while a packet stream runs between pods of two nodes and 100
+//! pods come and go: no packet is lost, and every pod that was deleted is gone.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a cluster says, and how long it took")]
 #![allow(
