@@ -27,12 +27,15 @@ pub(crate) async fn list(
         tries += 1;
         match pages(store, part, selection).await {
             Err(RequestError::Refused(refusal)) if refusal.code == 410 && tries < TRIES => {}
-            Err(RequestError::Refused(refusal)) if refusal.code == 404 => {
+            // Who lacks a right to it hears of that first, whether it is there or not.
+            Err(RequestError::Refused(refusal)) if matches!(refusal.code, 403 | 404) => {
                 let collection = part.collection(store.view().await?, "");
-                if served::is_served(store.client(), &collection).await? {
-                    return Err(Fault::Unavailable(refusal.into()));
-                }
-                return Ok((Vec::new(), Mark::Missing));
+                return match served::is_served(store.client(), &collection).await {
+                    Ok(false) => Ok((Vec::new(), Mark::Missing)),
+                    _ if refusal.code == 403 => Err(refusal.into_fault()),
+                    Ok(true) => Err(Fault::Unavailable(refusal.into())),
+                    Err(fault) => Err(fault),
+                };
             }
             Err(error) => return Err(error.into_fault()),
             Ok(listed) => return Ok(listed),

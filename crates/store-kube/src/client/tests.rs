@@ -213,6 +213,15 @@ async fn only_an_api_server_can_say_that_a_resource_is_missing() {
     assert!(unavailable(listed(policies, &[no(), groups(ours), resources(plural)]).await));
     assert!(unavailable(listed(policies, &[no(), no()]).await), "a balancer without a server");
     assert!(unavailable(listed(policies, &[no(), answer(200, "", "<html>")]).await));
+    // Who may not read what nobody has installed lacks nothing.
+    let forbidden = || answer(403, "", r#"{"reason":"Forbidden"}"#);
+    assert_eq!(listed(policies, &[forbidden(), groups("apps")]).await.unwrap(), "-");
+    let denied = listed(policies, &[forbidden(), forbidden()]).await;
+    assert!(matches!(denied, Err(Fault::Denied(f)) if f.to_string().contains(plural)), "what was asked for");
+    let denied = listed(policies, &[forbidden(), groups(ours), resources(plural)]).await;
+    assert!(matches!(denied, Err(Fault::Denied(_))), "{denied:?}");
+    let denied = listed(Kind::Node, &[forbidden()]).await;
+    assert!(matches!(denied, Err(Fault::Denied(_))), "{denied:?}");
     // Every server has these: their absence would open every pod.
     assert!(unavailable(listed(Kind::Node, &[no()]).await));
     assert!(unavailable(listed(Kind::KubernetesNetworkPolicy, &[no(), no()]).await));
