@@ -59,6 +59,9 @@ pub async fn add(
         check_interface(context, &identity),
         context.read_pod(conf, &identity),
     )?;
+    if let Some(facts) = &pod {
+        facts.check_uid(arguments.arg("K8S_POD_UID"))?;
+    }
     let wishes = pod.as_ref().map(|facts| Wishes::parse(facts, conf)).transpose()?.unwrap_or_default();
 
     if !has_profile {

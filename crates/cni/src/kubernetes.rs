@@ -63,6 +63,24 @@ pub struct PodFacts {
     pub namespace: Namespace,
 }
 
+/// What the mirror of a pod of a kubelet's file says of it.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+impl PodFacts {
+    /// Refuses a sandbox that was begun for an earlier pod of the name: its address would be written to the new one, and
+    /// its interface take the place of the new one's. The mirror of a pod of a file has another UID than that one.
+    pub fn check_uid(&self, uid: Option<&str>) -> Result<(), CniError> {
+        let meta = &self.pod.metadata;
+        let is_other = uid.is_some_and(|uid| !meta.uid.is_empty() && meta.uid != uid);
+        if !is_other || meta.annotations.contains_key(MIRROR) {
+            return Ok(());
+        }
+        let details =
+            format!("K8S_POD_UID is {:?}; pod {} has {:?}", uid.unwrap_or_default(), meta.name, meta.uid);
+        Err(CniError::generic("the sandbox is for a pod that has been replaced", details))
+    }
+}
+
 /// Reads a pod and its namespace at once.
 pub async fn read_pod(api: &dyn Api, namespace: &str, name: &str) -> Result<PodFacts, CniError> {
     let of_namespace = format!("/api/v1/namespaces/{namespace}");

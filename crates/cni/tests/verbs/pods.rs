@@ -95,6 +95,30 @@ fn the_endpoint_is_the_pods() {
 }
 
 #[test]
+fn a_late_sandbox_of_a_pod_that_was_replaced_takes_nothing_from_the_new_one() {
+    on_host(async |world| {
+        world.kubernetes.put_pod("web", json!({}), json!({}));
+        let of = |id: &str, uid: &str| {
+            let mut container = Container::of_pod(id, "web");
+            container.args += &format!(";K8S_POD_UID={uid}");
+            container
+        };
+        let current = of("new", "uid-web");
+        world.add(&current, &plain()).await;
+        let before = world.footprint().await;
+        // The runtime began it when the pod of this name was another.
+        let error = world.run(Verb::Add, &of("old", "uid-before"), &plain()).await.unwrap_err();
+        assert!(error.details.contains("uid-before") && error.details.contains("uid-web"), "{error}");
+        assert_eq!(world.footprint().await, before);
+        assert_eq!(world.check(&current, &plain()).await, Ok(()));
+        // A pod of a file has a mirror in the API, with a UID of its own.
+        let mirror = json!({"kubernetes.io/config.mirror": "uid-of-file"});
+        world.kubernetes.put_pod("web", mirror, json!({}));
+        world.add(&of("static", "uid-of-file"), &plain()).await;
+    });
+}
+
+#[test]
 fn pools_and_families_are_the_pods_then_the_namespaces() {
     on_host(async |world| {
         world.add_pool("small4", "10.66.0.0/24").await;

@@ -81,7 +81,7 @@ impl Kubernetes {
             &format!("/api/v1/namespaces/ns1/pods/{name}"),
             json!({
                 "kind": "Pod",
-                "metadata": {"name": name, "namespace": "ns1", "labels": {"app": name}, "annotations": annotations},
+                "metadata": {"name": name, "namespace": "ns1", "uid": format!("uid-{name}"), "labels": {"app": name}, "annotations": annotations},
                 "spec": {
                     "nodeName": NODE,
                     "serviceAccountName": "robot",
