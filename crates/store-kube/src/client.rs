@@ -280,6 +280,7 @@ impl KubeClient {
                 }
                 Ok(None) => return Ok(whole.freeze()),
                 Err(_) => {
+                    self.0.transport.renew().await;
                     let secs = ANSWER_TIMEOUT.as_secs();
                     return Err(TransportError::Silent { server: self.server(), wanted: "the rest", secs });
                 }

@@ -50,6 +50,8 @@ type Sent = Request<Full<Bytes>>;
 /// The way to one API server. It connects when first used and again when the connection was lost.
 pub(crate) struct Transport {
     access: Access,
+    /// How long to wait for an answer: [`ANSWER_TIMEOUT`].
+    patience: Duration,
     connection: Mutex<Option<Held>>,
 }
 
@@ -95,7 +97,7 @@ pub(crate) struct Body {
 
 impl Transport {
     pub(crate) fn new(access: Access) -> Transport {
-        Transport { access, connection: Mutex::new(None) }
+        Transport { access, patience: ANSWER_TIMEOUT, connection: Mutex::new(None) }
     }
 
     pub(crate) fn access(&self) -> &Access {
@@ -103,7 +105,7 @@ impl Transport {
     }
 
     /// Forgets the connection, so that the next one is a new one. Running streams go on.
-    async fn renew(&self) {
+    pub(crate) async fn renew(&self) {
         *self.connection.lock().await = None;
     }
 
@@ -165,8 +167,9 @@ impl Transport {
                 },
             }
         };
-        let answer =
-            timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| self.silent("an answer", ANSWER_TIMEOUT))?;
+        let answer = timeout(self.patience, answer).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.silent("an answer", self.patience)));
+        // Also after silence: a server that hangs may answer pings all the same, and a balancer may know another.
         if !matches!(answer, Ok(Ok(_))) {
             self.renew().await;
         }
@@ -194,8 +197,8 @@ impl Transport {
         // HTTP/1.1 names the host in a header and only the path in its first line; HTTP/2 wants both in one.
         let whole = request.uri().clone();
         *request.uri_mut() = whole.path_and_query().map_or_else(Uri::default, |path| path.clone().into());
-        let answer = timeout(ANSWER_TIMEOUT, sender.try_send_request(request)).await;
-        match answer.map_err(|_| self.silent("an answer", ANSWER_TIMEOUT))? {
+        let answer = timeout(self.patience, sender.try_send_request(request)).await;
+        match answer.map_err(|_| self.silent("an answer", self.patience))? {
             Ok(response) => {
                 let lent = Some((sender, Arc::downgrade(pool)));
                 Ok(Ok(response.map(|incoming| Body { incoming, lent })))

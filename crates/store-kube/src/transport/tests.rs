@@ -1,9 +1,13 @@
 //! Certificates of clients that are renewed while a connection lasts, on a server that looks at them at every request.
 
+use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use calico_store::config::KubernetesConfig;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -14,6 +18,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::*;
+use crate::access::Server;
 use crate::client::{Call, KubeClient};
 
 struct Authority {
@@ -157,4 +162,60 @@ async fn a_plugins_next_certificate_counts_though_the_connection_lasts() {
     give(&second);
     *valid.lock().unwrap() = der(&second.0);
     assert_eq!(ask(&client).await, 200);
+}
+
+/// A server of HTTP/2 that hangs at `/hang` and answers pings all the while. Its port.
+async fn serve_and_hang(authority: &Authority, connections: Arc<AtomicUsize>) -> u16 {
+    let (certificate, key) = authority.issue("localhost");
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![der(&certificate)], PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let answer = service_fn(|request: Request<Incoming>| async move {
+                    if request.uri().path() == "/hang" {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("{}"))))
+                });
+                let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+                // It ends when the client goes.
+                let _ = Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_left_though_it_answers_pings() {
+    let (authority, connections) = (Authority::new(), Arc::new(AtomicUsize::new(0)));
+    let port = serve_and_hang(&authority, connections.clone()).await;
+    let server = format!("https://localhost:{port}");
+    let access = Access {
+        ca: Some(Pem::Inline(authority.pem.clone())),
+        ..Access::anonymous(Server::parse("here", &server).unwrap())
+    };
+    let transport = Transport { patience: Duration::from_secs(3), ..Transport::new(access) };
+    let ask = async |path: &str| {
+        let request = Request::get(format!("{server}{path}")).body(Full::default()).unwrap();
+        transport.send(request, &Credential::default()).await.map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(ask("/x").await.unwrap(), 200);
+    assert_eq!(ask("/x").await.unwrap(), 200);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    assert!(matches!(ask("/hang").await, Err(TransportError::Silent { .. })));
+    assert_eq!(ask("/x").await.unwrap(), 200);
+    assert_eq!(connections.load(Ordering::SeqCst), 2, "a balancer may lead to a server that works");
 }
