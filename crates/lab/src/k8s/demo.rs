@@ -22,8 +22,9 @@ use story::{Actor, STORY, Step, pairs};
 
 /// How long a change may take to show in the answers. One round of questions takes seconds where they are dropped.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a pod may wait for a page, in seconds. A drop is silent, so this is what a refusal costs.
-const REQUEST_SECONDS: u32 = 2;
+/// How long a pod may wait for a page, in seconds: longer than its resolver waits for the name service. A drop is silent, so
+/// this is what a refusal costs.
+const REQUEST_SECONDS: u32 = 4;
 
 /// How to run the story.
 #[derive(clap::Args, Debug, Clone)]
@@ -130,21 +131,26 @@ fn expected(chapter: &Step) -> Answers {
     pairs().map(|pair| (pair, answer(&pair))).collect()
 }
 
-/// Asks until everybody gets what they should or the time is over: the last answers, and what they should be.
+/// Asks until everybody has got what they should or the time is over: the last answers, and what they should be.
 fn ask_until_expected(cluster: &Cluster, chapter: &Step) -> Result<(Answers, Answers)> {
     let wanted = expected(chapter);
+    let mut answers = Answers::new();
     let end = Instant::now() + CHANGE_DEADLINE;
     loop {
-        let answers = ask_all(cluster)?;
-        if answers == wanted || Instant::now() >= end {
+        let open: Vec<_> = pairs().filter(|pair| answers.get(pair) != wanted.get(pair)).collect();
+        if open.is_empty() || (Instant::now() >= end && !answers.is_empty()) {
             return Ok((answers, wanted));
         }
+        answers.extend(ask_all(cluster, &open)?);
     }
 }
 
-fn ask_all(cluster: &Cluster) -> Result<Answers> {
+/// All pods ask at once.
+fn ask_all(cluster: &Cluster, pairs: &[(Actor, Actor)]) -> Result<Answers> {
     std::thread::scope(|scope| {
-        let asking = Actor::ALL.map(|from| scope.spawn(move || ask(cluster, from)));
+        let others = |from| pairs.iter().filter(|p| p.0 == from).map(|p| p.1).collect::<Vec<_>>();
+        let asking = Actor::ALL.map(|from| (from, others(from)));
+        let asking = asking.map(|(from, others)| scope.spawn(move || ask(cluster, from, &others)));
         let mut answers = Answers::new();
         for asked in asking {
             answers.extend(asked.join().map_err(|_| anyhow::anyhow!("asking stopped"))??);
@@ -153,13 +159,16 @@ fn ask_all(cluster: &Cluster) -> Result<Answers> {
     })
 }
 
-/// One pod asks all others at once, by the names of their services.
-fn ask(cluster: &Cluster, from: Actor) -> Result<Answers> {
-    let others: Vec<Actor> = Actor::ALL.into_iter().filter(|to| *to != from).collect();
+/// One pod asks others at once, by the names of their services.
+fn ask(cluster: &Cluster, from: Actor, others: &[Actor]) -> Result<Answers> {
+    if others.is_empty() {
+        return Ok(Answers::new());
+    }
+    // Not wget's own -T: with it Debian's busybox ends by a segmentation fault.
     let mut script = format!(
-        "ask() {{ said=$(wget -q -O - -T {REQUEST_SECONDS} \"http://$2/\" 2>&1); echo \"$1 $? $said\"; }}\n"
+        "ask() {{ said=$(timeout {REQUEST_SECONDS} wget -q -O - \"http://$2/\" 2>&1); echo \"$1 $? $said\"; }}\n"
     );
-    for to in &others {
+    for to in others {
         // With the last dot: one question to the name service instead of one for each domain of the search list.
         script += &format!("ask {} {}.{}.svc.cluster.local. &\n", to.name(), to.name(), to.namespace());
     }
@@ -177,14 +186,14 @@ fn ask(cluster: &Cluster, from: Actor) -> Result<Answers> {
     others.iter().map(read).collect()
 }
 
-/// Reads `EXIT-CODE TEXT` of busybox's wget.
+/// Reads `EXIT-CODE TEXT` of busybox's wget under its timeout, which ends by 143 (the signal's) or by 124.
 fn read_answer(to: Actor, line: &str) -> Answer {
     let (code, text) = line.split_once(' ').unwrap_or((line, ""));
     match (code, text.trim()) {
         ("0", text) if text == format!("I am {}", to.name()) => Answer::Page,
-        (_, text) if text.contains("timed out") => Answer::Silence,
+        ("124" | "143", _) => Answer::Silence,
         (_, text) if text.contains("bad address") => Answer::NoName,
-        (_, text) => Answer::Other(text.to_owned()),
+        (code, text) => Answer::Other(format!("wget ends by {code}: {text:?}")),
     }
 }
 
@@ -215,12 +224,13 @@ mod tests {
         let check =
             |line: &str, expected: Answer| assert_eq!(read_answer(Actor::Backend, line), expected, "{line}");
         check("0 I am backend", Answer::Page);
-        check("0 I am frontend", Answer::Other("I am frontend".to_owned()));
-        check("1 wget: download timed out", Answer::Silence);
+        check("0 I am frontend", Answer::Other("wget ends by 0: \"I am frontend\"".to_owned()));
+        check("143 Terminated", Answer::Silence);
+        check("124 ", Answer::Silence);
         check("1 wget: bad address 'backend.stars.svc.cluster.local.'", Answer::NoName);
-        let refused = "wget: can't connect to remote host (10.96.1.2): Connection refused";
-        check(&format!("1 {refused}"), Answer::Other(refused.to_owned()));
-        check("1", Answer::Other(String::new()));
+        check("1 wget: refused", Answer::Other("wget ends by 1: \"wget: refused\"".to_owned()));
+        check("139 ", Answer::Other("wget ends by 139: \"\"".to_owned()));
+        check("0", Answer::Other("wget ends by 0: \"\"".to_owned()));
     }
 
     #[test]
