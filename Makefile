@@ -27,7 +27,8 @@ PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 e
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
 
-.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s demo demo-k8s test fmt clippy unit tidy \
+.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s \
+        cyclonus-parts test-cyclonus demo demo-k8s test fmt clippy unit tidy \
         lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
 help: ## Show the targets
@@ -77,6 +78,16 @@ k8s-smoke: k8s-parts image ## A Kubernetes cluster comes, works with what we shi
 test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, rolls, kills
 	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_roll --test k8s_churn \
 	  --test k8s_crash -- --nocapture
+
+# Everything but SCTP, whose sockets not every kernel has, and the 90 cases of two peers each, which take half an hour.
+CYCLONUS ?= --exclude sctp,multi-peer
+
+cyclonus-parts: k8s-setup
+	crates/lab/k8s/cyclonus/build $(PARTS)
+
+test-cyclonus: k8s-parts cyclonus-parts image ## cyclonus judges network policy on three nodes (CYCLONUS="--include end-port")
+	@mkdir -p $(LOGS)
+	crates/lab/k8s/cyclonus/run $(BINARY) $(TARGETDIR)/image/calico.tar $(LOGS) $(CYCLONUS)
 
 # Not position-independent, as Go's binaries: 150 page faults and 33,000 relocations less at every start of the plugin.
 build: setup ## Build the binary (release) and print its size

@@ -74,6 +74,7 @@ pub fn run(dir: &Path, command: K8sCommand) -> Result<ExitCode> {
 }
 
 fn load(cluster: &Cluster, paths: &[std::path::PathBuf]) -> Result<()> {
-    paths.iter().try_for_each(|path| images::check(path))?;
-    cluster.nodes().try_for_each(|node| place::load_images(cluster, &node.name, paths))
+    let archives: Vec<_> =
+        paths.iter().map(|path| images::resolve(&cluster.parts, path)).collect::<Result<_>>()?;
+    cluster.nodes().try_for_each(|node| place::load_images(cluster, &node.name, &archives))
 }

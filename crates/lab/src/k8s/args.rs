@@ -37,7 +37,7 @@ pub enum K8sCommand {
     },
     /// Import images into every node: OCI archives, or directories with an OCI layout.
     Load {
-        /// Archives or directories.
+        /// Archives, directories, or `agnhost`, which is made here: what cyclonus' pods run.
         #[arg(required = true)]
         images: Vec<PathBuf>,
     },

@@ -61,6 +61,22 @@ const RECIPES: [Recipe; 4] = [
     },
 ];
 
+/// Images that one test or another wants and nobody else: made when `load` asks for them by this name.
+const ON_DEMAND: [(&str, Recipe); 1] = [(
+    "agnhost",
+    Recipe {
+        file: "agnhost.tar",
+        // Both names that cyclonus gives its pods: for a command each, and for a batch of commands.
+        names: &[
+            "registry.k8s.io/e2e-test-images/agnhost:2.43",
+            "docker.io/mfenwick100/cyclonus-worker:latest",
+        ],
+        parts: &[("bin/agnhost", "/agnhost"), ("bin/cyclonus-worker", "/worker")],
+        programs: &[],
+        command: &["/agnhost"],
+    },
+)];
+
 /// A page that says who answered whom, so that a test sees which pod, by which address, and whether the source survived.
 const NGINX_CONFIGURATION: &str = r#"user www-data;
 worker_processes 1;
@@ -86,6 +102,21 @@ pub fn build_all(parts: &Path) -> Result<Vec<PathBuf>> {
     let dir = parts.join("images");
     std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
     RECIPES.iter().map(|recipe| build(parts, recipe, &dir.join(recipe.file))).collect()
+}
+
+/// What `load` was given: an archive, a layout, or an image that is made now.
+pub fn resolve(parts: &Path, image: &Path) -> Result<PathBuf> {
+    let Some((name, recipe)) = ON_DEMAND.iter().find(|(name, _)| image == Path::new(name)) else {
+        check(image)?;
+        return Ok(image.to_owned());
+    };
+    let programs = recipe.parts.iter().map(|(from, _)| parts.join(from));
+    if let Some(missing) = programs.into_iter().find(|program| !program.is_file()) {
+        bail!("image {name}: no {}: `make cyclonus-parts` builds it", missing.display());
+    }
+    let dir = parts.join("images");
+    std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
+    build(parts, recipe, &dir.join(recipe.file))
 }
 
 fn build(parts: &Path, recipe: &Recipe, archive: &Path) -> Result<PathBuf> {
@@ -166,7 +197,7 @@ fn is_newer(archive: &Path, files: &BTreeMap<String, File>) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a path is what `load` takes: an archive, or a directory with an OCI layout.
+/// Whether a path is an image: an archive, or a directory with an OCI layout.
 pub fn check(image: &Path) -> Result<()> {
     if !image.exists() {
         bail!("no image {}: it is an OCI archive, or a directory with an OCI layout", image.display());
@@ -203,6 +234,29 @@ pub fn feed(image: &Path, mut command: Command) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_load_takes() {
+        let parts = tempfile::tempdir().expect("directory");
+        let check = |image: &str, expected: Result<&str, &str>| {
+            let resolved = resolve(parts.path(), Path::new(image)).map_err(|error| error.to_string());
+            let expected = expected.map(|path| parts.path().join(path)).map_err(str::to_owned);
+            match (&resolved, &expected) {
+                (Err(said), Err(wanted)) => assert!(said.contains(wanted), "{image}: {said}"),
+                _ => assert_eq!(resolved, expected, "{image}"),
+            }
+        };
+        check("agnhost", Err("bin/agnhost: `make cyclonus-parts` builds it"));
+        std::fs::create_dir(parts.path().join("bin")).expect("bin");
+        for program in ["agnhost", "cyclonus-worker"] {
+            std::fs::write(parts.path().join("bin").join(program), program).expect(program);
+        }
+        check("agnhost", Ok("images/agnhost.tar"));
+        check("./agnhost", Err("no image ./agnhost"));
+        let archive = parts.path().join("my.tar");
+        std::fs::write(&archive, "").expect("my.tar");
+        check(&archive.display().to_string(), Ok("my.tar"));
+    }
 
     #[test]
     fn what_ldd_says() {
