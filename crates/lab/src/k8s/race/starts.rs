@@ -25,10 +25,12 @@ pub fn run(cluster: &Cluster, pods: u16) -> Result<Vec<String>> {
     wait_for("the namespace's account", READY_DEADLINE, || {
         cluster.get(&format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default")).map(|_| None)
     })?;
+    // Logs also have what an earlier run did; no two have pods of one name.
+    let prefix = format!("race-{}-", std::process::id());
     let before = read_usage(cluster, &node)?;
     let of_node = cluster.cgroups(&node)?.cpu()?;
     let start = Instant::now();
-    apply(cluster, &many(&node, pods))?;
+    apply(cluster, &many(&node, &prefix, pods))?;
     wait_for("the pods to be ready", READY_DEADLINE, || {
         let pods = cluster.list(&format!("/api/v1/namespaces/{NAMESPACE}/pods"))?;
         let waiting = pods.iter().filter(|pod| !has_condition(pod, "Ready")).count();
@@ -37,7 +39,7 @@ pub fn run(cluster: &Cluster, pods: u16) -> Result<Vec<String>> {
     let wall = start.elapsed();
     let of_node = cluster.cgroups(&node)?.cpu()?.saturating_sub(of_node);
     let agent = read_usage(cluster, &node)?.cpu.saturating_sub(before.cpu);
-    let lines = lines(cluster, &node, pods, &Spent { wall, of_node, agent });
+    let lines = lines(cluster, &node, &prefix, pods, &Spent { wall, of_node, agent });
     // Gone with their namespace, whatever came of the figures.
     let mut delete = cluster.kubectl()?;
     output(delete.args(["delete", "namespace", NAMESPACE, "--wait", "--timeout=300s"]))?;
@@ -52,16 +54,18 @@ struct Spent {
     agent: Duration,
 }
 
-fn lines(cluster: &Cluster, node: &str, pods: u16, spent: &Spent) -> Result<Vec<String>> {
+fn lines(cluster: &Cluster, node: &str, prefix: &str, pods: u16, spent: &Spent) -> Result<Vec<String>> {
     let dir = cluster.place_dir(node);
     let plugin = read(own_directory(&dir, "/var/log/calico").join("cni/cni.log"))?;
-    let of_race = |line: &&str| line.contains("verb=Add") && line.contains(&format!("{NAMESPACE}/race-"));
+    let of_race = |line: &&str| line.contains("verb=Add") && line.contains(&format!("{NAMESPACE}/{prefix}"));
     let adds = durations(plugin.lines().filter(of_race).filter(|line| line.contains(" done ")), "took");
     let plugins = durations(plugin.lines().filter(of_race), "cpu");
     let agent = agent_log(cluster, node)?;
-    let in_force = |line: &&str| line.contains("policy is in force") && line.contains("race--");
+    // In an endpoint's name dashes of the pod's are doubled.
+    let endpoint = prefix.replace('-', "--");
+    let in_force = |line: &&str| line.contains("policy is in force") && line.contains(&endpoint);
     let waits = durations(agent.lines().filter(in_force), "waited");
-    let sandboxes = sandboxes(&read(cluster.log(node, "containerd"))?);
+    let sandboxes = sandboxes(&read(cluster.log(node, "containerd"))?, prefix);
     for (what, found) in [("ADDs", &adds), ("waits for policy", &waits), ("sandboxes", &sandboxes)] {
         if found.len() < usize::from(pods) {
             bail!("of {pods} pods the logs have {} {what}", found.len());
@@ -107,10 +111,11 @@ fn durations<'a>(lines: impl Iterator<Item = &'a str>, name: &str) -> Vec<Durati
 }
 
 /// How long containerd took for each sandbox of the race: its namespaces, its network, its first process. Sorted.
-fn sandboxes(log: &str) -> Vec<Duration> {
+fn sandboxes(log: &str, prefix: &str) -> Vec<Duration> {
     let mut begun: BTreeMap<&str, Duration> = BTreeMap::new();
     let mut found = Vec::new();
-    for line in log.lines().filter(|line| line.contains("RunPodSandbox for &PodSandboxMetadata{Name:race-")) {
+    let of_race = format!("RunPodSandbox for &PodSandboxMetadata{{Name:{prefix}");
+    for line in log.lines().filter(|line| line.contains(&of_race)) {
         let name = line.split_once("{Name:").and_then(|(_, rest)| rest.split_once(',')).map(|(name, _)| name);
         let (Some(name), Some(time)) = (name, time_of_day(line)) else { continue };
         if !line.contains("returns sandbox id") {
@@ -152,12 +157,12 @@ fn surroundings() -> Value {
     list(vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}), policy])
 }
 
-fn many(node: &str, pods: u16) -> Value {
+fn many(node: &str, prefix: &str, pods: u16) -> Value {
     let pod = |number: u16| {
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": format!("race-{number}"), "namespace": NAMESPACE, "labels": {"app": "race"}},
+            "metadata": {"name": format!("{prefix}{number}"), "namespace": NAMESPACE, "labels": {"app": "race"}},
             "spec": {
                 "nodeName": node,
                 "terminationGracePeriodSeconds": 0,
@@ -189,6 +194,7 @@ time="2026-11-27T14:03:09.600000000Z" level=info msg="RunPodSandbox for &PodSand
 time="2026-11-27T14:03:10.000000000Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:race-1,Uid:u,Namespace:race,Attempt:0,} returns sandbox id \"abc\""
 time="2026-11-27T14:03:10.100000000Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:race-2,Uid:u,Namespace:race,Attempt:0,} returns sandbox id \"abd\""
 "#;
-        assert_eq!(sandboxes(log), [Duration::from_millis(500)]);
+        assert_eq!(sandboxes(log, "race-"), [Duration::from_millis(500)]);
+        assert_eq!(sandboxes(log, "race-7-"), [] as [Duration; 0]);
     }
 }
