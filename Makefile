@@ -107,7 +107,9 @@ test: setup k8s-parts-begin fmt clippy deny image k8s-parts-end unit lab-tests t
 fmt:
 	cargo fmt --all --check
 
+# The fuzz targets are a workspace of their own: their lock file must follow this one's.
 clippy:
+	cargo metadata --quiet --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Unit, property, contract and tidy tests
