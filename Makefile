@@ -22,7 +22,7 @@ CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 # What building and testing need of Debian: a compiler for musl (SQLite), protoc (etcd's API), the real parts that nodes
 # and tests run (BIRD, etcd, nginx, nftables, iproute2), and the keys by which the image's packages are checked.
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
-            iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset \
+            iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset ethtool \
             debian-archive-keyring
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
