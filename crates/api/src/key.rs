@@ -366,6 +366,7 @@ impl Selection {
                     (Scope::Namespaced, None) => base,
                 }
             }
+            Selection::Resource(key) => Key::Resource(key.clone()).to_string(),
             Selection::Blocks(family) => format!("{IPAM}assignment/ipv{}/block/", family.number()),
             Selection::Affinities { owner, family } => {
                 let base = match owner {
@@ -392,6 +393,7 @@ impl Selection {
                     && namespace.as_ref().is_none_or(|ns| *ns == key.namespace)
                     && key.name.starts_with(name_prefix.as_str())
             }
+            (Selection::Resource(wanted), Key::Resource(key)) => wanted == key,
             (Selection::Blocks(family), Key::Block(cidr)) => cidr.family() == *family,
             (Selection::Affinities { owner, family }, Key::Affinity { owner: o, block }) => {
                 owner.as_ref().is_none_or(|w| w == o) && family.is_none_or(|f| block.family() == f)

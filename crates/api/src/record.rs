@@ -118,6 +118,8 @@ pub enum Selection {
         /// Only names that begin so (WorkloadEndpoint prefixes, spec 1 §1.4).
         name_prefix: SmolStr,
     },
+    /// The one object of a key.
+    Resource(crate::key::ResourceKey),
     /// IPAM blocks of a family.
     Blocks(calico_net::Family),
     /// Block affinities of one owner and family; of all owners with `None`.
@@ -137,5 +139,10 @@ impl Selection {
     /// All objects of a kind, everywhere.
     pub fn all(kind: crate::key::Kind) -> Selection {
         Selection::Resources { kind, namespace: None, name_prefix: SmolStr::default() }
+    }
+
+    /// One object: in a namespace, or in none where the kind has none.
+    pub fn one(kind: crate::key::Kind, namespace: &str, name: &str) -> Selection {
+        Selection::Resource(crate::key::ResourceKey { kind, namespace: namespace.into(), name: name.into() })
     }
 }

@@ -94,9 +94,7 @@ pub async fn run_tunnels(
     reporter: Reporter,
     shutdown: CancellationToken,
 ) {
-    let own = Selection::Resources { kind: Kind::Node, namespace: None, name_prefix: node.clone() };
-    let selections = vec![Selection::all(Kind::IPPool), own];
-    let mut syncer = Syncer::spawn(store.clone(), selections, SyncerOptions::default());
+    let mut syncer = Syncer::spawn(store.clone(), selections(&node), SyncerOptions::default());
     let mut tunnels =
         Tunnels { store, node, world: World::default(), states: BTreeMap::new(), wait: FIRST_RETRY };
     let mut wake: Option<Instant> = None;
@@ -126,6 +124,11 @@ pub async fn run_tunnels(
         wake = next;
         reporter.report(report);
     }
+}
+
+/// What is followed: of the nodes only the own one, lest every agent hears of every other once more.
+fn selections(node: &str) -> Vec<Selection> {
+    vec![Selection::all(Kind::IPPool), Selection::one(Kind::Node, "", node)]
 }
 
 /// What was heard of the datastore.

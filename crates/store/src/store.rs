@@ -89,6 +89,11 @@ pub fn key_range(selection: &Selection) -> (String, String) {
         return (trim(&first), prefix_end(&trim(&last)));
     }
     let prefix = selection.prefix();
+    if let Selection::Resource(_) = selection {
+        // Nothing is between a text and the same with a NUL behind it.
+        let end = format!("{prefix}\0");
+        return (prefix, end);
+    }
     let end = prefix_end(&prefix);
     (prefix, end)
 }

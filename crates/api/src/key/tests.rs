@@ -77,6 +77,10 @@ fn selections_include_what_their_prefix_finds() {
         (select(Some("ns1"), "host1-"), true),
         (select(Some("ns"), ""), false),
         (select(None, "host2-"), false),
+        (Selection::one(Kind::WorkloadEndpoint, "ns1", "host1-k8s-pod1-eth0"), true),
+        (Selection::one(Kind::WorkloadEndpoint, "ns1", "host1-k8s-pod1-eth"), false),
+        (Selection::one(Kind::WorkloadEndpoint, "ns", "host1-k8s-pod1-eth0"), false),
+        (Selection::one(Kind::HostEndpoint, "ns1", "host1-k8s-pod1-eth0"), false),
         (Selection::Handles, false),
     ] {
         assert_eq!(selection.contains(&key), expected, "{selection:?}");

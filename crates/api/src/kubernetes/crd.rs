@@ -59,6 +59,7 @@ impl Table {
     pub fn of_selection(selection: &Selection) -> Option<Table> {
         match selection {
             Selection::Resources { kind, .. } => Table::of_kind(*kind),
+            Selection::Resource(key) => Table::of_kind(key.kind),
             Selection::Blocks(_) => Some(Table::Blocks),
             Selection::Affinities { .. } => Some(Table::Affinities),
             Selection::Handles => Some(Table::Handles),

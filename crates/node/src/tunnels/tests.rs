@@ -149,3 +149,12 @@ async fn what_cannot_be_assigned_is_said_and_tried_again() {
     let (_, report) = bench.turn(&[Family::V4]).await;
     assert!(report.ready && bench.stored()[1].is_some(), "{report:?}");
 }
+
+#[test]
+fn of_the_nodes_only_the_own_one_is_followed() {
+    let followed = |name: &str| {
+        let key = Key::resource(Kind::Node, "", name);
+        selections("n").iter().filter(|selection| selection.contains(&key)).count()
+    };
+    assert_eq!(["n", "n1", "m", ""].map(followed), [1, 0, 0, 0]);
+}

@@ -90,3 +90,27 @@ fn what_is_nothing_any_more_has_a_key() {
     let Line::Absent { key: Some(found), revision } = slice("{}") else { panic!() };
     assert_eq!((found, revision.as_str()), (key, "4"));
 }
+
+#[test]
+fn the_server_selects_one_object_by_its_name() {
+    let check = |kind: Kind, namespace: &str, name: &str, expected: Option<&str>| {
+        let selection = Selection::one(kind, namespace, name);
+        let parts = Part::of_selection(&selection, &view());
+        let queries: Vec<String> = parts.iter().map(|part| part.query(&view(), &selection)).collect();
+        assert_eq!(queries, expected.into_iter().collect::<Vec<_>>(), "{selection:?}");
+    };
+    check(Kind::Node, "", "n1", Some("/api/v1/nodes?fieldSelector=metadata.name%3Dn1&"));
+    let pools = "/apis/crd.projectcalico.org/v1/ippools";
+    check(Kind::IPPool, "", "a.b", Some(&format!("{pools}?fieldSelector=metadata.name%3Da.b&")));
+    check(Kind::IPPool, "", "a,b", Some(&format!("{pools}?")));
+    check(Kind::IPPool, "", "", Some(&format!("{pools}?")));
+    let of_account = "/api/v1/namespaces/x/serviceaccounts?fieldSelector=metadata.name%3Dy&";
+    check(Kind::Profile, "", "ksa.x.y", Some(of_account));
+    check(Kind::Profile, "", "kns.x", Some("/api/v1/namespaces?fieldSelector=metadata.name%3Dx&"));
+    check(Kind::Profile, "", "other", None);
+    let of_pod = "/api/v1/namespaces/ns/pods?fieldSelector=metadata.name%3Dweb&";
+    check(Kind::WorkloadEndpoint, "ns", "n--1-k8s-web-eth0", Some(of_pod));
+    // Old writers may have stored it by another name.
+    let policies = "/apis/crd.projectcalico.org/v1/namespaces/ns/networkpolicies?";
+    check(Kind::NetworkPolicy, "ns", "a", Some(policies));
+}

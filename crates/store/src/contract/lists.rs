@@ -76,6 +76,29 @@ pub(super) async fn namespaces_and_name_prefixes(subject: &dyn Subject) {
     expect(&*store, &select(Some("b"), ""), &[]).await;
 }
 
+pub(super) async fn one_object_of_a_kind(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let set = |ns: &str, name: &str| Key::resource(Kind::NetworkSet, ns, name);
+    let global = |name: &str| Key::resource(Kind::GlobalNetworkSet, "", name);
+    let policy = |name: &str| Key::resource(Kind::NetworkPolicy, "a", name);
+    let keys = [set("a", "x"), set("a", "xy"), set("a", "x.y"), set("b", "x"), global("x"), global("x1")];
+    let policies = [policy("x"), policy("default.x"), policy("x-y")];
+    fill(&*store, &keys).await;
+    fill(&*store, &policies).await;
+    for key in keys.iter().chain(&policies) {
+        let Key::Resource(resource) = key else { unreachable!("all are resources") };
+        expect(&*store, &Selection::Resource(resource.clone()), &[key]).await;
+    }
+    for (kind, namespace, name) in [
+        (Kind::NetworkSet, "ab", "x"),
+        (Kind::NetworkSet, "a", "y"),
+        (Kind::GlobalNetworkSet, "", "x2"),
+        (Kind::GlobalNetworkSet, "", ""),
+    ] {
+        expect(&*store, &Selection::one(kind, namespace, name), &[]).await;
+    }
+}
+
 pub(super) async fn ipam_records_and_statuses(subject: &dyn Subject) {
     let store = subject.fresh().await;
     let v4: Cidr = "10.0.0.0/26".parse().unwrap();

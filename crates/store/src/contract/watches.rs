@@ -99,6 +99,29 @@ pub(super) async fn a_watch_sees_only_its_selection(subject: &dyn Subject) {
     assert_eq!(key_of(next_change(&mut all).await), policy("a", "p"));
 }
 
+pub(super) async fn a_watch_of_one_object_sees_no_other(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let set = |name: &str| Key::resource(Kind::GlobalNetworkSet, "", name);
+    let one = Selection::one(Kind::GlobalNetworkSet, "", "n1");
+    write(&*store, create(&set("n1"), "1")).await;
+    write(&*store, create(&set("n11"), "1")).await;
+    let mut watch = store.watch(&one, None).await.unwrap();
+    assert!(matches!(next_change(&mut watch).await, WatchEvent::Put(entry) if entry.key == set("n1")));
+    let from = store.list(&one).await.unwrap().revision;
+    let mut later = store.watch(&one, Some(from)).await.unwrap();
+    write(&*store, put(&set("n11"), "2")).await;
+    write(&*store, put(&set("n1-2"), "2")).await;
+    write(&*store, put(&set("n1"), "2")).await;
+    write(&*store, Write::Delete { key: set("n11"), expect: Expect::Any }).await;
+    write(&*store, Write::Delete { key: set("n1"), expect: Expect::Any }).await;
+    for watch in [&mut watch, &mut later] {
+        let changed = next_change(watch).await;
+        assert!(matches!(&changed, WatchEvent::Put(entry) if entry.key == set("n1")), "{changed:?}");
+        let deleted = next_change(watch).await;
+        assert!(matches!(&deleted, WatchEvent::Deleted { key, .. } if *key == set("n1")), "{deleted:?}");
+    }
+}
+
 pub(super) async fn a_watch_resumes_on_another_connection(subject: &dyn Subject) {
     let store = subject.fresh().await;
     let start = store.list(&policies()).await.unwrap().revision;

@@ -35,6 +35,19 @@ fn a_prefix_ends_before_its_neighbour() {
 }
 
 #[test]
+fn the_range_of_one_object_holds_nothing_else() {
+    let one = Selection::one(Kind::NetworkPolicy, "a", "p");
+    let (start, end) = key_range(&one);
+    assert!(holds(&one, &Key::resource(Kind::NetworkPolicy, "a", "p")));
+    for name in ["", "o", "p-", "p.q", "p0", "pp"] {
+        assert!(
+            !holds(&one, &Key::resource(Kind::NetworkPolicy, "a", name)),
+            "{name:?} in {start:?}..{end:?}"
+        );
+    }
+}
+
+#[test]
 fn a_key_is_written_once_but_may_be_checked_besides() {
     let key = Key::IpamConfig;
     let put = Write::put(key.clone(), Bytes::new());
