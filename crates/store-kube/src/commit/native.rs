@@ -69,7 +69,9 @@ pub(super) async fn put_pod(
     patch_pod(store, path, &pod::patch(&wanted), current).await
 }
 
-/// An endpoint's deletion: its annotations are blanked. The pod itself is the kubelet's.
+/// An endpoint's deletion: its annotations are blanked. The pod itself is the kubelet's. Where a revision is expected it
+/// is a condition, unlike a put's: the deleter has seen its own container at that revision, and a newer sandbox may have
+/// taken the pod since. That the kubelet may have changed it instead costs the deleter another look.
 pub(super) async fn blank_pod(
     store: &KubeStore,
     key: &Key,
@@ -82,11 +84,13 @@ pub(super) async fn blank_pod(
             Expect::Absent | Expect::Any => Ok(Revision("0".into())),
         };
     };
-    if *expect == Expect::Absent {
-        return Err(StepError::conflict(Some(current)));
-    }
+    require(expect, Some(&current))?;
     let there: Resource<WorkloadEndpointSpec> = read(key, &current.value)?;
-    patch_pod(store, path, &pod::blank_patch(&there.metadata.uid), current).await
+    let revision = match expect {
+        Expect::At(revision) => Some(revision),
+        Expect::Absent | Expect::Any => None,
+    };
+    patch_pod(store, path, &pod::blank_patch(&there.metadata.uid, revision), current).await
 }
 
 async fn patch_pod(
@@ -97,7 +101,7 @@ async fn patch_pod(
 ) -> Result<Revision, StepError> {
     match store.client().call(&Call::patch(format!("{path}/status"), STRATEGIC_PATCH, patch)).await {
         Ok(body) => revision(&body),
-        // The UID does not fit, or the pod has gone: another pod, another endpoint.
+        // The UID or the revision does not fit, or the pod has gone: another pod, another endpoint.
         Err(error) if error.is(409) => Err(StepError::conflict(Some(current))),
         Err(error) if error.is(404) => Err(StepError::Conflict(None)),
         Err(error) => Err(error.into()),

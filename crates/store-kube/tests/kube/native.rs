@@ -123,6 +123,19 @@ async fn endpoints_are_pods() {
     let foreign = store.commit(&[Write::put(key.clone(), calico_api::encode(&other))]).await;
     assert!(matches!(foreign, Err(CommitError::Conflict { .. })), "{foreign:?}");
 
+    // A late deletion for an older container leaves the newer one's addresses.
+    let before = store.get(&key).await.unwrap().unwrap();
+    wanted.spec.container_id = "c2".into();
+    wanted.spec.ip_networks = vec!["10.0.0.2/32".into()];
+    write(&store, Write::put(key.clone(), calico_api::encode(&wanted))).await;
+    let late = store.commit(&[Write::delete(key.clone(), before.revision)]).await;
+    assert!(matches!(late, Err(CommitError::Conflict { current: Some(_), .. })), "{late:?}");
+    let newer = store.get(&key).await.unwrap().unwrap();
+    assert_eq!(read(&newer).spec.ip_networks, ["10.0.0.2/32"]);
+    write(&store, Write::delete(key.clone(), newer.revision)).await;
+    assert!(read(&store.get(&key).await.unwrap().unwrap()).spec.ip_networks.is_empty());
+    write(&store, Write::create(key.clone(), value.clone())).await;
+
     // Deleted, it is blank: a terminating pod has no address any more, and a living one can have another.
     write(&store, Write::Delete { key: key.clone(), expect: Expect::Any }).await;
     assert!(read(&store.get(&key).await.unwrap().unwrap()).spec.ip_networks.is_empty());

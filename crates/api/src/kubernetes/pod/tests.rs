@@ -234,8 +234,13 @@ fn writes_are_annotations() {
     written.spec.container_id = SmolStr::default();
     assert_eq!(patch(&written)["metadata"]["annotations"].get(CONTAINER_ID), None);
     assert_eq!(
-        blank_patch(&uid),
+        blank_patch(&uid, None),
         json!({"metadata": {"uid": uid, "annotations": {POD_IP: "", POD_IPS: ""}}})
+    );
+    assert_eq!(
+        blank_patch(&uid, Some(&Revision("7".into())))["metadata"]["resourceVersion"],
+        "7",
+        "what was read is what is deleted"
     );
 }
 
