@@ -69,6 +69,23 @@ pub(crate) struct Exec {
     pub(crate) api_version: String,
     /// Where to find the program if it is missing.
     pub(crate) install_hint: String,
+    /// What it is told of the cluster, if it wants to know.
+    pub(crate) cluster: Option<ExecCluster>,
+}
+
+/// A cluster, as a credential plugin is told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExecCluster {
+    /// The server's URL.
+    pub(crate) server: String,
+    /// The name that its certificate must have, if not the host's.
+    pub(crate) server_name: Option<String>,
+    /// Whether its certificate is not verified at all.
+    pub(crate) insecure: bool,
+    /// The authority to trust; the system's if none.
+    pub(crate) ca: Option<Pem>,
+    /// What the kubeconfig's cluster has to say to plugins.
+    pub(crate) config: Option<serde_json::Value>,
 }
 
 impl std::fmt::Debug for Login {
@@ -163,6 +180,7 @@ fn resolve(
     if config.insecure {
         (access.ca, access.insecure) = (None, true);
     }
+    access.tell_plugin();
     Ok(access)
 }
 
@@ -196,6 +214,17 @@ impl Access {
             identity: None,
             login: Login::Anonymous,
             impersonation: Vec::new(),
+        }
+    }
+
+    /// What a plugin that wants to know is told of the cluster: what files and settings say of it together.
+    fn tell_plugin(&mut self) {
+        let Access { server, server_name, ca, insecure, login, .. } = self;
+        if let Login::Exec(Exec { cluster: Some(cluster), .. }) = login {
+            let config = cluster.config.take();
+            let (server_name, ca) = (server_name.clone(), ca.clone());
+            *cluster =
+                ExecCluster { server: server.to_string(), server_name, insecure: *insecure, ca, config };
         }
     }
 }

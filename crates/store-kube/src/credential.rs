@@ -3,12 +3,13 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
 use calico_store::config::Pem;
 use serde::Deserialize;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use crate::access::{Exec, Login};
+use crate::access::{Exec, ExecCluster, Login};
 
 /// How long a token from a file is used before the file is read again. Service account tokens are renewed when a
 /// fifth of their life (of an hour, usually) is left.
@@ -34,6 +35,14 @@ pub enum CredentialError {
     /// The token's file has nothing in it.
     #[error("the token {0} is empty")]
     Empty(String),
+    /// The authority that a plugin is to be told cannot be read.
+    #[error("cannot read the certificate authority {path}, which the credential plugin is to be told")]
+    Authority {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The plugin cannot be run.
     #[error("cannot run the credential plugin {command}{hint}")]
     Spawn {
@@ -148,9 +157,12 @@ struct ExecStatus {
 async fn run(exec: &Exec) -> Result<(Credential, Option<Instant>), CredentialError> {
     let command = exec.command.display().to_string();
     let failed = |problem: String| CredentialError::Plugin { command: command.clone(), problem };
-    let info = serde_json::json!({
+    let mut info = serde_json::json!({
         "kind": "ExecCredential", "apiVersion": exec.api_version, "spec": { "interactive": false },
     });
+    if let Some(cluster) = &exec.cluster {
+        info["spec"]["cluster"] = describe(cluster)?;
+    }
     let child = Command::new(&exec.command)
         .args(&exec.args)
         .envs(exec.env.iter().map(|(name, value)| (name, value)))
@@ -194,6 +206,31 @@ async fn run(exec: &Exec) -> Result<(Credential, Option<Instant>), CredentialErr
         }
     };
     Ok((Credential { token, identity }, until))
+}
+
+/// A cluster in the words of the plugins' protocol.
+fn describe(cluster: &ExecCluster) -> Result<serde_json::Value, CredentialError> {
+    let ExecCluster { server, server_name, insecure, ca, config } = cluster;
+    let mut described = serde_json::json!({ "server": server });
+    if let Some(name) = server_name {
+        described["tls-server-name"] = name.as_str().into();
+    }
+    if *insecure {
+        described["insecure-skip-tls-verify"] = true.into();
+    }
+    if let Some(ca) = ca {
+        let text = match ca {
+            Pem::Inline(text) => text.clone().into_bytes(),
+            Pem::File(path) => std::fs::read(path)
+                .map_err(|source| CredentialError::Authority { path: path.display().to_string(), source })?,
+        };
+        let base64 = base64::engine::general_purpose::STANDARD.encode(text);
+        described["certificate-authority-data"] = base64.into();
+    }
+    if let Some(config) = config {
+        described["config"] = config.clone();
+    }
+    Ok(described)
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {

@@ -3,6 +3,7 @@
 //! Pure. Relative paths are relative to the file that has them. What an API server of today does not accept any more
 //! (passwords, the old cloud logins) is refused in words rather than ignored.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -11,7 +12,10 @@ use calico_store::config::Pem;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::access::{Access, AccessError, Exec, Login, Server};
+use crate::access::{Access, AccessError, Exec, ExecCluster, Login, Server};
+
+/// The extension of a cluster that holds what is to be told to plugins.
+const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 
 /// Why a kubeconfig is not usable. `place` is a file, and a place in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +100,14 @@ struct Cluster {
     certificate_authority: Option<String>,
     certificate_authority_data: Option<String>,
     proxy_url: Option<String>,
+    extensions: Option<Vec<Extension>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Extension {
+    name: String,
+    #[serde(default)]
+    extension: serde_json::Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +124,7 @@ struct User {
     impersonate: Option<String>,
     as_uid: Option<String>,
     as_groups: Option<Vec<String>>,
+    as_user_extra: Option<BTreeMap<String, Vec<String>>>,
     username: Option<String>,
     auth_provider: Option<serde_json::Value>,
     exec: Option<ExecSection>,
@@ -126,6 +139,9 @@ struct ExecSection {
     #[serde(default)]
     api_version: String,
     install_hint: Option<String>,
+    #[serde(default)]
+    provide_cluster_info: bool,
+    interactive_mode: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -208,7 +224,7 @@ impl Kubeconfig {
         };
         if let Some(user) = context.value.user.as_deref().filter(|u| !u.is_empty()) {
             let user = find(&self.users, "user", user, &self.files)?;
-            identify(&mut access, user)?;
+            identify(&mut access, user, &cluster.value)?;
         }
         Ok(access)
     }
@@ -247,10 +263,14 @@ fn names<T>(list: &[Found<T>]) -> String {
 }
 
 /// Adds what a user section says.
-fn identify(access: &mut Access, user: &Found<User>) -> Result<(), KubeconfigError> {
+fn identify(access: &mut Access, user: &Found<User>, cluster: &Cluster) -> Result<(), KubeconfigError> {
     let Found { name, file, value } = user;
     let place = format!("{}: user {name:?}", file.display());
     let User { username, auth_provider, exec, token, token_file, impersonate, as_uid, as_groups, .. } = value;
+    if value.as_user_extra.as_ref().is_some_and(|extra| !extra.is_empty()) {
+        let problem = "extra fields of another user are not supported; leave them out, and act as it by as, as-uid and as-groups";
+        return Err(wrong(format!("{place}: as-user-extra"), problem));
+    }
     if username.as_ref().is_some_and(|u| !u.is_empty()) {
         let problem = "API servers accept no passwords since Kubernetes 1.19; use a token or a certificate";
         return Err(wrong(format!("{place}: username"), problem));
@@ -276,7 +296,7 @@ fn identify(access: &mut Access, user: &Found<User>) -> Result<(), KubeconfigErr
     } else if let Some(token) = filled(token) {
         Login::Token(token)
     } else if let Some(exec) = exec {
-        Login::Exec(plugin(file, exec))
+        Login::Exec(plugin(file, &place, exec, cluster)?)
     } else {
         Login::Anonymous
     };
@@ -289,16 +309,40 @@ fn identify(access: &mut Access, user: &Found<User>) -> Result<(), KubeconfigErr
     Ok(())
 }
 
-fn plugin(file: &Path, section: &ExecSection) -> Exec {
-    let ExecSection { command, args, env, api_version, install_hint } = section;
-    Exec {
+fn plugin(
+    file: &Path,
+    place: &str,
+    section: &ExecSection,
+    cluster: &Cluster,
+) -> Result<Exec, KubeconfigError> {
+    let ExecSection { command, args, env, api_version, install_hint, .. } = section;
+    let ExecSection { provide_cluster_info, interactive_mode, .. } = section;
+    check_interactive_mode(place, interactive_mode.as_deref())?;
+    let config = cluster.extensions.iter().flatten().find(|extension| extension.name == EXEC_EXTENSION);
+    let config = config.map(|extension| extension.extension.clone());
+    Ok(Exec {
         // A bare name is looked up in PATH; anything else is a path.
         command: if command.contains('/') { beside(file, command) } else { command.into() },
         args: args.clone().unwrap_or_default(),
         env: env.iter().flatten().map(|v| (v.name.clone(), v.value.clone())).collect(),
         api_version: api_version.clone(),
         install_hint: install_hint.clone().unwrap_or_default(),
-    }
+        cluster: provide_cluster_info.then(|| ExecCluster { config, ..ExecCluster::default() }),
+    })
+}
+
+/// Plugins get no terminal: nobody sits in front of an agent.
+fn check_interactive_mode(place: &str, mode: Option<&str>) -> Result<(), KubeconfigError> {
+    let problem = match mode {
+        None | Some("" | "Never" | "IfAvailable") => return Ok(()),
+        Some("Always") => {
+            "Always needs a terminal, which credential plugins do not get here; use Never or IfAvailable, and a \
+             plugin that asks nobody"
+                .to_owned()
+        }
+        Some(other) => format!("{other:?} is no mode; use Never or IfAvailable"),
+    };
+    Err(wrong(format!("{place}: exec.interactiveMode"), problem))
 }
 
 /// A PEM text in base64, or else in a file.

@@ -78,9 +78,64 @@ clusters: [{name: fire, cluster: {server: "http://other:8001"}}]
         env: vec![("A".into(), "b".into())],
         api_version: "v1".into(),
         install_hint: String::new(),
+        cluster: None,
     };
     let plain = Server { tls: false, host: "other".into(), port: 8001, base: String::new() };
     assert_eq!(found, Access { login: Login::Exec(exec), ..Access::anonymous(plain) });
+}
+
+#[test]
+fn a_plugin_hears_of_the_cluster_as_it_is_used() {
+    let text = |mode: &str| {
+        format!(
+            r#"
+current-context: c
+contexts: [{{name: c, context: {{cluster: sea, user: u}}}}]
+clusters:
+- name: sea
+  cluster:
+    server: https://sea
+    certificate-authority: ca.crt
+    extensions:
+    - {{name: other, extension: 1}}
+    - {{name: client.authentication.k8s.io/exec, extension: {{audience: x}}}}
+users: [{{name: u, user: {{exec: {{apiVersion: v1, command: login, provideClusterInfo: true{mode}}}}}}}]
+"#
+        )
+    };
+    let told = |config: KubernetesConfig, mode: &str| {
+        let Login::Exec(exec) = access(config, &[("/k/f", &text(mode))], &[])?.login else {
+            panic!("no plugin")
+        };
+        Ok::<_, String>(exec.cluster.expect("it wants to know"))
+    };
+    let mut expected = ExecCluster {
+        server: "https://sea:443".into(),
+        ca: Some(Pem::File("/k/ca.crt".into())),
+        config: Some(serde_json::json!({ "audience": "x" })),
+        ..ExecCluster::default()
+    };
+    for mode in ["", ", interactiveMode: Never", ", interactiveMode: IfAvailable"] {
+        assert_eq!(told(KubernetesConfig::default(), mode).unwrap(), expected, "{mode}");
+    }
+    let above = KubernetesConfig {
+        endpoint: Some("https://other:1".into()),
+        insecure: true,
+        ..KubernetesConfig::default()
+    };
+    (expected.server, expected.ca, expected.insecure) = ("https://other:1".into(), None, true);
+    assert_eq!(told(above, "").unwrap(), expected);
+
+    let refused = |mode: &str| told(KubernetesConfig::default(), mode).unwrap_err();
+    assert_eq!(
+        refused(", interactiveMode: Always"),
+        "/k/f: user \"u\": exec.interactiveMode: Always needs a terminal, which credential plugins do not get here; \
+         use Never or IfAvailable, and a plugin that asks nobody"
+    );
+    assert_eq!(
+        refused(", interactiveMode: never"),
+        "/k/f: user \"u\": exec.interactiveMode: \"never\" is no mode; use Never or IfAvailable"
+    );
 }
 
 #[test]
@@ -143,6 +198,11 @@ fn errors_say_what_would_be_right() {
         one(&ONE.replace("client-key: /abs/key", "username: u"), &same),
         "/f: user \"admin\": username: API servers accept no passwords since Kubernetes 1.19; use a token or a \
          certificate"
+    );
+    assert_eq!(
+        one(&ONE.replace("client-key: /abs/key", "as-user-extra: {scopes: [a]}"), &same),
+        "/f: user \"admin\": as-user-extra: extra fields of another user are not supported; leave them out, and act as \
+         it by as, as-uid and as-groups"
     );
     assert_eq!(
         one(&ONE.replace("client-key: /abs/key", ""), &same),

@@ -15,6 +15,7 @@ fn plugin(dir: &Path, script: &str) -> Login {
         env: vec![("WHO".to_owned(), "me".to_owned())],
         api_version: "client.authentication.k8s.io/v1".to_owned(),
         install_hint: "install it".to_owned(),
+        cluster: None,
     })
 }
 
@@ -73,6 +74,48 @@ echo "{{\"status\":{{\"token\":\"t$n\",\"expirationTimestamp\":\"2020-01-01T00:0
     let credentials = Credentials::new(expired);
     assert_eq!(token(&credentials).await.unwrap(), "t2");
     assert_eq!(token(&credentials).await.unwrap(), "t3");
+}
+
+#[tokio::test]
+async fn a_plugin_that_wants_to_know_is_told_of_the_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let info = dir.path().join("info");
+    let script = format!(
+        r#"printf %s "$KUBERNETES_EXEC_INFO" > {}; echo '{{"status":{{"token":"t"}}}}'"#,
+        info.display()
+    );
+    let ca = dir.path().join("ca.crt");
+    let check = async |cluster: Option<ExecCluster>, expected: serde_json::Value| {
+        let Login::Exec(exec) = plugin(dir.path(), &script) else { unreachable!() };
+        token(&Credentials::new(Login::Exec(Exec { cluster, ..exec }))).await.map(|token| {
+            assert_eq!(token, "t");
+            let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
+            assert_eq!(told["spec"], expected);
+        })
+    };
+    check(None, serde_json::json!({ "interactive": false })).await.unwrap();
+    let plain = ExecCluster { server: "https://a:443".into(), ..ExecCluster::default() };
+    let expected = serde_json::json!({ "interactive": false, "cluster": { "server": "https://a:443" } });
+    check(Some(plain.clone()), expected).await.unwrap();
+    let whole = ExecCluster {
+        server_name: Some("kube".into()),
+        insecure: true,
+        ca: Some(Pem::File(ca.clone())),
+        config: Some(serde_json::json!({ "audience": "x" })),
+        ..plain
+    };
+    let error = check(Some(whole.clone()), serde_json::Value::Null).await.unwrap_err();
+    let said = format!(
+        "cannot read the certificate authority {}, which the credential plugin is to be told",
+        ca.display()
+    );
+    assert_eq!(error, said);
+    std::fs::write(&ca, "CERT").unwrap();
+    let expected = serde_json::json!({ "interactive": false, "cluster": {
+        "server": "https://a:443", "tls-server-name": "kube", "insecure-skip-tls-verify": true,
+        "certificate-authority-data": "Q0VSVA==", "config": { "audience": "x" },
+    } });
+    check(Some(whole), expected).await.unwrap();
 }
 
 #[tokio::test]
