@@ -87,14 +87,15 @@ async fn pages(
     }
 }
 
-/// Whether the server's history of an API resource has come as far as a revision.
+/// Whether the server's history of an API resource has come as far as a revision. After a watch has broken off the
+/// server is asked: one that was restored from a backup has another history.
 pub(crate) async fn reaches(
     store: &KubeStore,
     part: Part,
     selection: &Selection,
     number: u64,
 ) -> Result<bool, Fault> {
-    if store.newest(part) >= number {
+    if store.has_reached(part, number) {
         return Ok(true);
     }
     let view = store.view().await?;

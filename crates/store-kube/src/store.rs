@@ -48,6 +48,8 @@ struct Settings {
 struct History {
     /// The newest revision seen of each API resource; they may live in different etcds.
     newest: FxHashMap<Part, u64>,
+    /// What lists have come to since a watch last broke off: so far the server's history is known to reach.
+    reached: FxHashMap<Part, u64>,
     /// How often revisions went backwards.
     resets: u64,
 }
@@ -159,6 +161,7 @@ impl KubeStore {
     /// A consistent read, begun when `known` was the newest revision, came to another: it can only be newer.
     pub(crate) fn note_listed(&self, part: Part, known: u64, number: u64) {
         let mut history = self.history();
+        history.reached.insert(part, number);
         if number < known {
             history.resets += 1;
             history.newest.insert(part, number);
@@ -166,6 +169,16 @@ impl KubeStore {
             let newest = history.newest.entry(part).or_default();
             *newest = number.max(*newest);
         }
+    }
+
+    /// Whether the server's history of an API resource has surely come to a revision.
+    pub(crate) fn has_reached(&self, part: Part, number: u64) -> bool {
+        self.history().reached.get(&part).is_some_and(|reached| *reached >= number)
+    }
+
+    /// A watch has broken off: the server that comes back may be one with an older history.
+    pub(crate) fn note_break(&self) {
+        self.history().reached.clear();
     }
 
     /// A watch has come to a revision.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   open ──▶ lines ──▶ events, and where to resume ──▶ reader
-//!     ▲        ├─ the server ends the stream (it does after some minutes) ─▶ open again at the last revision
+//!     ▲        ├─ the server ends the stream (it does after some minutes) ─▶ open again at the last revision; one that
+//!     │        │  ended before its time only if the server's history reaches that (it may come from a backup)
 //!     │        ├─ 410: the history is gone ─▶ Compacted: the reader lists again
 //!     │        ├─ an object that cannot be read: deleted, or where nobody knows which ─▶ Compacted
 //!     └────────┴─ connection lost, refused, silent ─▶ Lost: the reader watches again from the last Progress
@@ -32,6 +33,9 @@ const LIFE_SECS: u64 = 300;
 
 /// How long after its life a watch is given up: then the way back is broken without either end having noticed.
 const OVERDUE: Duration = Duration::from_secs(30);
+
+/// How much before its life's end a watch still ends in its time: the server's clock began a little earlier than ours.
+const EARLY: Duration = Duration::from_secs(2);
 
 /// The shortest time between two openings of a stream: a server that ends streams at once is not hammered.
 const MIN_LIFE: Duration = Duration::from_secs(1);
@@ -127,19 +131,27 @@ struct Open {
     /// The beginning of a line whose end has not come yet.
     buffer: BytesMut,
     opened: Instant,
+    /// When the server ends it in order.
+    end: Instant,
 }
 
 impl Stream {
     /// Opens the stream for the first time, so that an impossible one fails at once.
     async fn begin(&mut self) -> Result<(), WatchError> {
         let Mark::At(number) = self.mark else { return Ok(()) };
-        // From a revision that the server has not come to yet it would wait silently.
-        let reached = list::reaches(&self.store, self.part, &self.selection, number).await;
-        if !reached.map_err(WatchError::Lost)? {
-            return Err(WatchError::Compacted);
-        }
+        self.check_reached(number).await?;
         self.open = Some(self.connect(number).await?);
         Ok(())
+    }
+
+    /// From a revision that the server has not come to a watch would wait silently until it has, and hear nothing of
+    /// what happens before.
+    async fn check_reached(&self, number: u64) -> Result<(), WatchError> {
+        match list::reaches(&self.store, self.part, &self.selection, number).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WatchError::Compacted),
+            Err(fault) => Err(WatchError::Lost(fault)),
+        }
     }
 
     async fn connect(&self, number: u64) -> Result<Open, WatchError> {
@@ -150,7 +162,11 @@ impl Stream {
             "{base}watch=true&allowWatchBookmarks=true&resourceVersion={number}&timeoutSeconds={life}"
         );
         match self.store.client().stream(&Call::get(path)).await {
-            Ok(body) => Ok(Open { body, buffer: BytesMut::new(), opened: Instant::now() }),
+            Ok(body) => {
+                let opened = Instant::now();
+                let end = opened + Duration::from_secs(life) - EARLY;
+                Ok(Open { body, buffer: BytesMut::new(), opened, end })
+            }
             // 404: the definition has been removed.
             Err(error) if error.is(410) || error.is(404) => Err(WatchError::Compacted),
             Err(error) => Err(WatchError::Lost(error.into_fault())),
@@ -158,6 +174,19 @@ impl Stream {
     }
 
     async fn run(
+        self,
+        index: usize,
+        queue: &mpsc::Sender<(usize, Result<Batch, WatchError>)>,
+    ) -> Result<(), WatchError> {
+        let store = self.store.clone();
+        let ended = self.follow(index, queue).await;
+        if ended.is_err() {
+            store.note_break();
+        }
+        ended
+    }
+
+    async fn follow(
         mut self,
         index: usize,
         queue: &mpsc::Sender<(usize, Result<Batch, WatchError>)>,
@@ -175,6 +204,12 @@ impl Stream {
                 }
             }
             sleep_until(open.opened + MIN_LIFE).await;
+            if Instant::now() < open.end
+                && let Mark::At(number) = self.mark
+            {
+                self.store.note_break();
+                self.check_reached(number).await?;
+            }
         }
     }
 

@@ -142,7 +142,10 @@ async fn a_watch_goes_on_where_the_server_ended_it() {
         ),
         // The service accounts' stream: open, and silent.
         "HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n".to_owned(),
+        // Streams that ended before their time: whether the server is still the one it was is asked.
+        answer(200, "", r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#),
         format!("{head}{{\"type\":\"DELETED\",\"object\":{}}}\n", space("a", 11)),
+        answer(200, "", r#"{"metadata":{"resourceVersion":"12"},"items":[]}"#),
         format!("{head}{{\"type\":\"ERROR\",\"object\":{{\"code\":410}}}}\n"),
     ];
     let (script, config) = serve(&answers).await;
@@ -243,6 +246,7 @@ async fn what_becomes_unreadable_is_gone_until_it_can_be_read_again() {
     let answers = [
         answer(200, "", r#"{"metadata":{"resourceVersion":"5"},"items":[]}"#),
         format!("{head}{events}"),
+        answer(200, "", r#"{"metadata":{"resourceVersion":"10"},"items":[]}"#),
         format!("{head}{{\"type\":\"ERROR\",\"object\":{{\"code\":410}}}}\n"),
     ];
     let (script, config) = serve(&answers).await;
@@ -262,6 +266,35 @@ async fn what_becomes_unreadable_is_gone_until_it_can_be_read_again() {
     assert_eq!(told, ["+6", "-7", "+8", "-9", "-10"]);
     let asked = script.asked().await;
     assert!(asked.last().unwrap().contains("resourceVersion=10&"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_server_with_an_older_history_is_not_waited_for() {
+    let head = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n";
+    let empty = |revision: u32| {
+        answer(200, "", &format!(r#"{{"metadata":{{"resourceVersion":"{revision}"}},"items":[]}}"#))
+    };
+    let bookmark = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"90"}}}"#;
+    // It ends the stream in order and comes back as it was in its backup.
+    let (script, config) = serve(&[empty(50), format!("{head}{bookmark}\n"), empty(20), empty(21)]).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let selection = Selection::all(Kind::Node);
+    let mut watch = store.watch(&selection, None).await.unwrap();
+    let mut reached = None;
+    let end = loop {
+        match watch.next().await {
+            Ok(WatchEvent::Progress(revision)) => reached = Some(revision),
+            Ok(event) => panic!("{event:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(end, WatchError::Compacted), "{end:?}");
+    // Nor is it by a watch that goes on from where the first stood.
+    let again = store.watch(&selection, reached).await;
+    assert!(matches!(again, Err(WatchError::Compacted)), "{again:?}");
+    let asked = script.asked().await;
+    let watches = asked.iter().filter(|line| line.contains("watch=true")).count();
+    assert_eq!((watches, asked.len()), (1, 4), "{asked:?}");
 }
 
 #[tokio::test]
