@@ -58,6 +58,14 @@ pub enum InstallError {
     /// The configuration that comes of the template.
     #[error(transparent)]
     Template(#[from] template::TemplateError),
+    /// There is no client of the API.
+    #[error(
+        "the plugins' kubeconfig needs a token, and there is no way to the Kubernetes API that gives one"
+    )]
+    NoApi,
+    /// The API is away.
+    #[error(transparent)]
+    Token(#[from] token::NoToken),
     /// The template wants a kubeconfig and there is nothing to make it of.
     #[error("the network configuration names {placeholder}, but {missing}")]
     NoCredentials {
@@ -208,7 +216,7 @@ async fn configure_account(
 ) -> Result<Token, InstallError> {
     let account = Account::read(&paths.account, &settings.service_account)
         .map_err(failed(&paths.account, "cannot read the service account"))?;
-    let token = token::request(api, &account).await;
+    let token = token::request(api.ok_or(InstallError::NoApi)?, &account).await?;
     let text = kubeconfig::render(settings, &account, &token.text);
     write_secret(settings, paths, kubeconfig::FILE, text.as_bytes())?;
     Ok(token)

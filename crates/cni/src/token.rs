@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::{Instant, sleep};
 
 use crate::kubernetes::{Api, ApiError};
 
@@ -58,27 +59,58 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Asks for a token of the plugins' account. Where that cannot be had, the pod's own one has to do.
-pub async fn request(api: Option<&dyn Api>, account: &Account) -> Token {
-    let own = || Token { text: account.token.clone(), expires: None };
-    let Some(api) = api else { return own() };
-    match try_request(api, account).await {
-        Ok(token) => token,
-        Err(error) => {
-            let Account { namespace, name, .. } = account;
-            tracing::warn!(%error, "no token for service account {namespace}/{name}; the pod's own is used");
-            own()
+/// How long an installation waits for an API that is away. Whoever started it starts it again when it gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Wait before the API is asked again; doubled up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// The API has not given a token in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no token for service account {account}, which the plugins use: the API was asked for {} s; is \
+     KUBERNETES_SERVICE_HOST the address of an API server that this node reaches?",
+    PATIENCE.as_secs()
+)]
+pub struct NoToken {
+    /// Namespace and name.
+    pub account: String,
+    /// What came of the last attempt.
+    #[source]
+    pub last: ApiError,
+}
+
+/// Asks for the first token of the plugins' account, again and again for a while where the API is away: the pod's own
+/// one has more rights than the plugins are to have. Only an API that refuses leaves that one.
+pub async fn request(api: &dyn Api, account: &Account) -> Result<Token, NoToken> {
+    let (end, mut wait) = (Instant::now() + PATIENCE, FIRST_RETRY);
+    loop {
+        match renew(api, account).await {
+            Ok(token) => return Ok(token),
+            Err(last) if Instant::now() + wait > end => {
+                return Err(NoToken { account: format!("{}/{}", account.namespace, account.name), last });
+            }
+            Err(error) => tracing::warn!(%error, "no token for the plugins yet; the API is asked again"),
         }
+        sleep(wait).await;
+        wait = (wait * 2).min(LAST_RETRY);
     }
 }
 
-/// Asks for another token where there is one already: while the API cannot be reached that one has to do.
+/// Asks for a token once: an API that is away is an error, for an older token may do meanwhile.
 pub async fn renew(api: &dyn Api, account: &Account) -> Result<Token, ApiError> {
     match try_request(api, account).await {
-        Err(error @ ApiError::Unavailable(_)) => Err(error),
-        Ok(token) => Ok(token),
-        Err(_) => Ok(request(None, account).await),
+        Err(error @ ApiError::Refused { .. }) => {
+            let Account { namespace, name, .. } = account;
+            tracing::warn!(%error, "no token for service account {namespace}/{name}; the pod's own is used");
+            Ok(own(account))
+        }
+        answer => answer,
     }
+}
+
+fn own(account: &Account) -> Token {
+    Token { text: account.token.clone(), expires: None }
 }
 
 async fn try_request(api: &dyn Api, account: &Account) -> Result<Token, ApiError> {

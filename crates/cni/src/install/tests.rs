@@ -304,6 +304,62 @@ async fn the_agent_renews_the_token_of_an_installer_that_has_ended() {
     agent.abort();
 }
 
+/// Is away for some requests, and then gives tokens out.
+struct Away(Mutex<u32>, Tokens);
+
+#[async_trait::async_trait]
+impl Api for Away {
+    async fn get(&self, path: &str) -> Result<Option<Value>, ApiError> {
+        self.1.get(path).await
+    }
+
+    async fn create(&self, path: &str, object: Value) -> Result<Value, ApiError> {
+        {
+            let mut left = self.0.lock().expect("whole");
+            if *left > 0 {
+                *left -= 1;
+                return Err(ApiError::Unavailable("connection refused".to_owned()));
+            }
+        }
+        self.1.create(path, object).await
+    }
+
+    async fn patch(&self, path: &str, patch: Value) -> Result<(), ApiError> {
+        self.1.patch(path, patch).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_installation_waits_for_the_api_and_never_leaves_the_agents_token() {
+    let host = Host::new();
+    let settings =
+        host.settings(&[("CNI_NETWORK_CONFIG", TEMPLATE), ("KUBERNETES_SERVICE_HOST", "10.96.0.1")]);
+    let begun = Instant::now();
+    let never = Away(Mutex::new(u32::MAX), Tokens::default());
+    let error = run(&settings, &host.paths, Some(&never)).await.expect_err("nobody gives a token");
+    assert_eq!(
+        error.to_string(),
+        "no token for service account kube-system/calico-cni-plugin, which the plugins use: the API was asked for \
+         120 s; is KUBERNETES_SERVICE_HOST the address of an API server that this node reaches?"
+    );
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some("the Kubernetes API: connection refused"));
+    assert!((60..=120).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(
+        host.names("net.d"),
+        [""; 0],
+        "neither a kubeconfig nor a configuration that makes the node ready"
+    );
+
+    let error = run(&settings, &host.paths, None).await.expect_err("nobody to ask");
+    assert!(matches!(error, InstallError::NoApi), "{error}");
+
+    let soon = Away(Mutex::new(5), Tokens::default());
+    run(&settings, &host.paths, Some(&soon)).await.expect("installed");
+    let text = host.read("net.d/calico-kubeconfig");
+    assert!(text.contains("token-1") && !text.contains("\"own\""), "{text}");
+}
+
 #[test]
 fn the_environment_may_keep_the_agent_from_it() {
     for (value, wanted) in [(None, true), (Some("true"), true), (Some(""), true), (Some("false"), false)] {

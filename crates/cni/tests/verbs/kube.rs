@@ -199,10 +199,10 @@ fn the_api_as_the_plugin_asks_it() {
             token: "own".to_owned(),
             ca: None,
         };
-        let got = token::request(Some(&agent), &account).await;
+        let got = token::request(&agent, &account).await.unwrap();
         assert!(got.text.len() > 100 && got.expires.is_some(), "{got:?}");
         // The plugin's account may not make tokens; then the pod's own has to do.
-        assert_eq!(token::request(Some(&plugin), &account).await.text, "own");
+        assert_eq!(token::request(&plugin, &account).await.unwrap().text, "own");
 
         let patch = json!({"status": {"conditions": [
             {"type": "NetworkUnavailable", "status": "False", "reason": "CalicoIsUp"},
