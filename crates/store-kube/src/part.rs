@@ -2,9 +2,10 @@
 //!
 //! Pure. A selection is one [`Part`] or several: profiles are made from namespaces and from service accounts.
 
+use calico_api::codec::without_nulls;
 use calico_api::key::{Kind, Scope};
 use calico_api::kubernetes::crd::{self, Table};
-use calico_api::kubernetes::names::{ProfileSource, profile_source};
+use calico_api::kubernetes::names::{self, ProfileSource, profile_source};
 use calico_api::kubernetes::object::{self, ObjectMeta};
 use calico_api::kubernetes::{
     ApiGroup, ConversionError, Converted, cluster_network_policy, endpoint_slice, namespace, network_policy,
@@ -286,12 +287,12 @@ impl Part {
             Part::Services => event(json, read_service),
         };
         match object {
-            Ok(object) if object.entries.is_empty() && self.can_become_nothing() => self.absent(json),
+            Ok(object) if object.entries.is_empty() && self.can_become_nothing() => Ok(self.absent(json)),
             Ok(object) if kind == "DELETED" => Ok(Line::Deleted(object)),
             Ok(object) => Ok(Line::Put(object)),
             Err(ReadError::Object(error)) => {
                 report(&error);
-                self.absent(json)
+                Ok(self.absent(json))
             }
             Err(error) => Err(error),
         }
@@ -304,14 +305,27 @@ impl Part {
     }
 
     /// What can be said of an object that counts as absent.
-    fn absent(self, json: &[u8]) -> Result<Line, ReadError> {
+    fn absent(self, json: &[u8]) -> Line {
+        // What has not even metadata that can be read is nobody in particular.
+        let nobody = Line::Absent { key: None, revision: SmolStr::default() };
         if self == Part::Pods {
-            let Event { object } = decode::<Event<pod::Pod>>(json)?;
-            return Ok(Line::Absent { key: pod::key(&object), revision: object.metadata.resource_version });
+            let Ok(Event { object }) = decode::<Event<Scheduled>>(json) else { return nobody };
+            let pod = pod::Pod::from(object);
+            return Line::Absent { key: pod::key(&pod), revision: pod.metadata.resource_version };
         }
-        let Event { object: Bare { metadata } } = decode(json)?;
+        let Ok(Event { object: Bare { metadata } }) = decode::<Event<Bare>>(json) else { return nobody };
         let ObjectMeta { name, namespace, resource_version: revision, .. } = metadata;
+        let profile = |name: SmolStr| Some(Key::resource(Kind::Profile, "", &name));
         let kind = match self {
+            Part::Namespaces => {
+                return Line::Absent { key: profile(names::namespace_profile(&name)), revision };
+            }
+            Part::ServiceAccounts => {
+                let key = profile(names::service_account_profile(&namespace, &name));
+                return Line::Absent { key, revision };
+            }
+            Part::Nodes => Some(Kind::Node),
+            Part::Services => Some(Kind::KubernetesService),
             Part::NetworkPolicies => Some(Kind::KubernetesNetworkPolicy),
             Part::ClusterNetworkPolicies => Some(Kind::KubernetesClusterNetworkPolicy),
             Part::EndpointSlices => Some(Kind::KubernetesEndpointSlice),
@@ -319,7 +333,7 @@ impl Part {
             Part::Custom(Table::Resource(kind)) if !kind.is_tiered_policy() => Some(kind),
             _ => None,
         };
-        Ok(Line::Absent { key: kind.map(|kind| Key::resource(kind, &namespace, &name)), revision })
+        Line::Absent { key: kind.map(|kind| Key::resource(kind, &namespace, &name)), revision }
     }
 
     fn custom(self, view: &View, object: Value) -> Result<Object, ReadError> {
@@ -396,6 +410,9 @@ fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, ReadError> {
 
 #[derive(Deserialize)]
 struct List<T> {
+    /// `PodList` and so on.
+    #[serde(default)]
+    kind: String,
     #[serde(default)]
     metadata: ListMeta,
     #[serde(default = "Vec::new")]
@@ -434,27 +451,81 @@ struct Bare {
     metadata: ObjectMeta,
 }
 
+/// What names a pod's endpoint, whatever of the rest cannot be read.
+#[derive(Deserialize)]
+struct Scheduled {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Whereabouts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Whereabouts {
+    node_name: SmolStr,
+    host_network: bool,
+}
+
+impl From<Scheduled> for pod::Pod {
+    fn from(scheduled: Scheduled) -> pod::Pod {
+        let Scheduled { metadata, spec: Whereabouts { node_name, host_network } } = scheduled;
+        let spec = pod::PodSpec { node_name, host_network, ..pod::PodSpec::default() };
+        pod::Pod { metadata, spec, ..pod::Pod::default() }
+    }
+}
+
 fn page<T: DeserializeOwned>(
     json: &[u8],
     read: impl Fn(T) -> Result<Object, ReadError>,
 ) -> Result<Page, ReadError> {
-    let List { metadata: ListMeta { resource_version, next }, items } = decode::<List<T>>(json)?;
-    let mut objects = Vec::with_capacity(items.len());
-    for item in items {
-        match read(item) {
-            Ok(object) => objects.push(object),
+    let mut objects = Vec::new();
+    let ListMeta { resource_version, next } = match decode::<List<T>>(json) {
+        Ok(List { metadata, items, .. }) => {
+            objects.extend(items.into_iter().map(&read));
+            metadata
+        }
+        // One object with a field of another type must not take the others with it.
+        Err(_) => {
+            let List { metadata, items, kind } = decode::<List<Value>>(json)?;
+            let kind = kind.strip_suffix("List").unwrap_or(&kind);
+            objects.extend(items.into_iter().map(|item| alone(kind, item).and_then(&read)));
+            metadata
+        }
+    };
+    let mut read = Vec::with_capacity(objects.len());
+    for object in objects {
+        match object {
+            Ok(object) => read.push(object),
             Err(error) => report(&error),
         }
     }
-    Ok(Page { objects, revision: resource_version, next })
+    Ok(Page { objects: read, revision: resource_version, next })
 }
 
 fn event<T: DeserializeOwned>(
     json: &[u8],
     read: impl Fn(T) -> Result<Object, ReadError>,
 ) -> Result<Object, ReadError> {
-    let Event { object } = decode::<Event<T>>(json)?;
-    read(object)
+    match decode::<Event<T>>(json) {
+        Ok(Event { object }) => read(object),
+        Err(_) => {
+            let Event { object } = decode::<Event<Value>>(json)?;
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+            alone(&kind, object).and_then(read)
+        }
+    }
+}
+
+/// Reads one object that may have a field of another type than its kind promises; the error names it.
+fn alone<T: DeserializeOwned>(kind: &str, object: Value) -> Result<T, ReadError> {
+    let text = |field: &str| object.pointer(field).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let label = match namespace {
+        "" => format!("{kind}({name})"),
+        namespace => format!("{kind}({namespace}/{name})"),
+    };
+    serde_json::from_value(without_nulls(object))
+        .map_err(|error| ReadError::Object(ConversionError { object: label, reason: error.to_string() }))
 }
 
 fn report(error: &dyn std::error::Error) {

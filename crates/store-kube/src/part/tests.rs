@@ -114,3 +114,66 @@ fn the_server_selects_one_object_by_its_name() {
     let policies = "/apis/crd.projectcalico.org/v1/namespaces/ns/networkpolicies?";
     check(Kind::NetworkPolicy, "ns", "a", Some(policies));
 }
+
+/// Pods of which the second has a field of a type that no pod has.
+fn pods() -> [String; 3] {
+    let pod = |name: &str, containers: &str| {
+        format!(
+            r#"{{"kind":"Pod","metadata":{{"name":"{name}","namespace":"ns","resourceVersion":"4","labels":null}},
+            "spec":{{"nodeName":"n1","containers":{containers}}}}}"#
+        )
+    };
+    [pod("a", "[]"), pod("b", r#""none""#), pod("c", "null")]
+}
+
+#[test]
+fn one_object_of_a_wrong_type_does_not_take_the_page_with_it() {
+    let list = format!(
+        r#"{{"kind":"PodList","metadata":{{"resourceVersion":"9","continue":"c"}},"items":[{}]}}"#,
+        pods().join(",")
+    );
+    let page = Part::Pods.read_page(&view(), list.as_bytes()).unwrap();
+    assert_eq!((page.revision.as_str(), page.next.as_str()), ("9", "c"));
+    let names: Vec<String> =
+        page.objects.iter().flat_map(|o| &o.entries).map(|e| e.key.to_string()).collect();
+    assert!(names.len() == 2 && names[0].ends_with("-a-eth0") && names[1].ends_with("-c-eth0"), "{names:?}");
+    // What is no list at all is still an error: nothing may count as absent for it.
+    assert!(Part::Pods.read_page(&view(), br#"{"items":7}"#).is_err());
+    assert!(Part::Pods.read_page(&view(), b"<html>").is_err());
+}
+
+#[test]
+fn one_object_of_a_wrong_type_is_absent_and_does_not_end_the_watch() {
+    let line = |part: Part, object: &str| {
+        let json = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
+        part.read_line(&view(), json.as_bytes()).unwrap()
+    };
+    let [good, bad, _] = pods();
+    assert!(matches!(line(Part::Pods, &good), Line::Put(_)));
+    let check = |part: Part, object: &str, expected: Key| {
+        let Line::Absent { key, revision } = line(part, object) else { panic!("{object}") };
+        assert_eq!((key, revision.as_str()), (Some(expected), "4"));
+    };
+    check(Part::Pods, &bad, Key::resource(Kind::WorkloadEndpoint, "ns", "n1-k8s-b-eth0"));
+    let with = |member: &str| {
+        format!(r#"{{"metadata":{{"name":"x","namespace":"ns","resourceVersion":"4"}},{member}}}"#)
+    };
+    check(Part::Services, &with(r#""spec":7"#), Key::resource(Kind::KubernetesService, "ns", "x"));
+    check(
+        Part::NetworkPolicies,
+        &with(r#""spec":7"#),
+        Key::resource(Kind::KubernetesNetworkPolicy, "ns", "x"),
+    );
+    let node = r#"{"metadata":{"name":"x","resourceVersion":"4"},"spec":7}"#;
+    check(Part::Nodes, node, Key::resource(Kind::Node, "", "x"));
+    // Nobody knows which it is: the reader lists again.
+    let nameless = line(Part::Namespaces, r#"{"metadata":{"labels":7}}"#);
+    assert!(matches!(nameless, Line::Absent { key: None, .. }), "{nameless:?}");
+}
+
+#[test]
+fn the_error_names_the_object() {
+    let [_, bad, _] = pods();
+    let error = alone::<pod::Pod>("Pod", serde_json::from_str(&bad).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("Pod(ns/b)") && error.contains("\"none\""), "{error}");
+}
