@@ -19,6 +19,7 @@
 )]
 
 mod access;
+mod affinity;
 mod client;
 mod commit;
 mod credential;

@@ -3,6 +3,7 @@
 use calico_api::{Entry, Selection};
 use calico_store::Fault;
 
+use crate::affinity;
 use crate::client::Call;
 use crate::error::RequestError;
 use crate::part::{Object, Page, Part};
@@ -11,7 +12,7 @@ use crate::served;
 use crate::store::KubeStore;
 
 /// How many objects one request asks for: a page of large objects stays a few megabytes.
-const PAGE: usize = 500;
+pub(crate) const PAGE: usize = 500;
 
 /// How often a list starts again because its snapshot expired between two pages. The server keeps it for five minutes.
 const TRIES: usize = 3;
@@ -49,7 +50,7 @@ async fn pages(
     selection: &Selection,
 ) -> Result<(Vec<Entry>, Mark), RequestError> {
     let view = store.view().await.map_err(RequestError::Fault)?;
-    let base = part.query(view, selection);
+    let base = affinity::query(store, part, selection).await?;
     let known = store.newest(part);
     let mut entries = Vec::new();
     let mut mark = None;
@@ -100,7 +101,8 @@ pub(crate) async fn reaches(
     }
     let view = store.view().await?;
     let known = store.newest(part);
-    let path = format!("{}limit=1", part.query(view, selection));
+    let base = affinity::query(store, part, selection).await.map_err(RequestError::into_fault)?;
+    let path = format!("{base}limit=1");
     let body = store.client().call(&Call::get(path)).await.map_err(RequestError::into_fault)?;
     let page = part.read_page(view, &body).map_err(|error| Fault::Broken(error.into()))?;
     let now = page.revision.parse().unwrap_or(0);

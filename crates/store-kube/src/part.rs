@@ -206,8 +206,13 @@ impl Part {
 
     /// What a list or a watch of a selection asks for: path and first query.
     pub(crate) fn query(self, view: &View, selection: &Selection) -> String {
-        if let Selection::Resource(key) = selection {
-            return self.query_one(view, key);
+        match selection {
+            Selection::Resource(key) => return self.query_one(view, key),
+            Selection::Affinities { owner: Some(owner), .. } => {
+                let hash = names::hostname_hash(owner.name());
+                return self.labelled(view, &format!("{}={hash}", names::HOSTNAME_HASH_LABEL));
+            }
+            _ => {}
         }
         let namespace = match selection {
             Selection::Resources { namespace: Some(namespace), .. } => namespace.as_str(),
@@ -216,6 +221,15 @@ impl Part {
         // Profiles of service accounts are one cluster-wide list: their namespace is in the name.
         let namespace = if self == Part::ServiceAccounts { "" } else { namespace };
         format!("{}?", self.collection(view, namespace))
+    }
+
+    /// The query for affinities of old writers, which no label tells the owner of.
+    pub(crate) fn query_unlabelled(self, view: &View) -> String {
+        self.labelled(view, &format!("!{}", names::HOSTNAME_HASH_LABEL))
+    }
+
+    fn labelled(self, view: &View, selector: &str) -> String {
+        format!("{}?labelSelector={}&", self.collection(view, ""), escape(selector))
     }
 
     /// The query for one object: the server selects it by its name. A list that it does not select by name holds more

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use calico_api::kubernetes::ApiGroup;
-use calico_api::{Entry, Key, Revision, Selection, Write};
+use calico_api::{AffinityOwner, Entry, Key, Revision, Selection, Write};
 use calico_store::config::KubernetesConfig;
 use calico_store::{
     Atomicity, CommitError, Committed, CompactError, Fault, GetError, ListError, Listing, Store, Watch,
     WatchError,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 use smol_str::SmolStr;
 use tokio::sync::OnceCell;
@@ -34,6 +34,8 @@ struct Inner {
     settings: Settings,
     view: OnceCell<View>,
     history: Mutex<History>,
+    /// Whose affinities all have the label that selects them.
+    labelled: Mutex<FxHashSet<AffinityOwner>>,
 }
 
 struct Settings {
@@ -75,7 +77,14 @@ impl KubeStore {
             use_pod_cidr: config.use_pod_cidr,
             interface_prefix: SmolStr::new(prefix.unwrap_or(INTERFACE_PREFIX)),
         };
-        Ok(KubeStore(Arc::new(Inner { client, settings, view: OnceCell::new(), history: Mutex::default() })))
+        let inner = Inner {
+            client,
+            settings,
+            view: OnceCell::new(),
+            history: Mutex::default(),
+            labelled: Mutex::default(),
+        };
+        Ok(KubeStore(Arc::new(inner)))
     }
 
     /// The client, for requests that are not about Calico's data.
@@ -186,6 +195,16 @@ impl KubeStore {
         let mut history = self.history();
         let newest = history.newest.entry(part).or_default();
         *newest = number.max(*newest);
+    }
+
+    /// Whether an owner's affinities are known to have the label that selects them. Nobody writes others any more.
+    pub(crate) fn is_labelled(&self, owner: &AffinityOwner) -> bool {
+        self.0.labelled.lock().unwrap_or_else(PoisonError::into_inner).contains(owner)
+    }
+
+    /// All of an owner's affinities have the label.
+    pub(crate) fn note_labelled(&self, owner: &AffinityOwner) {
+        self.0.labelled.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.clone());
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {

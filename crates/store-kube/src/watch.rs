@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::affinity;
 use crate::client::Call;
 use crate::list;
 use crate::part::{Line, Object, Part};
@@ -155,9 +156,9 @@ impl Stream {
     }
 
     async fn connect(&self, number: u64) -> Result<Open, WatchError> {
-        let view = self.store.view().await.map_err(WatchError::Lost)?;
         let life = LIFE_SECS + number % LIFE_SECS;
-        let base = self.part.query(view, &self.selection);
+        let base = affinity::query(&self.store, self.part, &self.selection).await;
+        let base = base.map_err(|error| WatchError::Lost(error.into_fault()))?;
         let path = format!(
             "{base}watch=true&allowWatchBookmarks=true&resourceVersion={number}&timeoutSeconds={life}"
         );

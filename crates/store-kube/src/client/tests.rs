@@ -313,3 +313,40 @@ async fn what_cannot_even_be_named_is_listed_again() {
     let end = watch.next().await;
     assert!(matches!(end, Err(WatchError::Compacted)), "{end:?}");
 }
+
+#[tokio::test]
+async fn who_may_not_label_old_affinities_selects_among_all() {
+    let affinity = |node: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"{node}-10-0-0-0-26","resourceVersion":"4"}},"spec":{{"node":"{node}","cidr":"10.0.0.0/26","state":"confirmed","deleted":"false"}}}}"#
+        )
+    };
+    let list = |items: &[String]| {
+        let items = items.join(",");
+        answer(200, "", &format!(r#"{{"metadata":{{"resourceVersion":"5"}},"items":[{items}]}}"#))
+    };
+    let old = list(&[affinity("n1"), affinity("n2")]);
+    let forbidden = answer(403, "", r#"{"reason":"Forbidden"}"#);
+    let written = answer(200, "", r#"{"metadata":{"resourceVersion":"6"}}"#);
+    let only = list(&[affinity("n1")]);
+    let answers = [old.clone(), forbidden, old.clone(), old, written, only.clone(), only];
+    let (script, config) = serve(&answers).await;
+    let store = KubeStore::open(&config, &|_| None).unwrap();
+    let owner = calico_api::AffinityOwner::Host("n1".into());
+    let selection = Selection::Affinities { owner: Some(owner), family: None };
+    // Refused; then it may, and after that nothing is left to label.
+    for _ in 0..3 {
+        assert_eq!(store.list(&selection).await.unwrap().entries.len(), 1);
+    }
+    let path = "/base/apis/crd.projectcalico.org/v1/blockaffinities";
+    let (all, unlabelled) =
+        (format!("GET {path}?limit="), format!("GET {path}?labelSelector=%21projectcalico"));
+    let labelled = format!("GET {path}?labelSelector=projectcalico");
+    let put = format!("PUT {path}/n1-10-0-0-0-26");
+    let expected = [&unlabelled, &put, &all, &unlabelled, &put, &labelled, &labelled];
+    let asked = script.asked().await;
+    assert_eq!(asked.len(), expected.len(), "{asked:?}");
+    for (line, begin) in asked.iter().zip(expected) {
+        assert!(line.trim_start_matches('*').starts_with(begin), "{line} {begin}");
+    }
+}

@@ -177,3 +177,25 @@ fn the_error_names_the_object() {
     let error = alone::<pod::Pod>("Pod", serde_json::from_str(&bad).unwrap()).unwrap_err().to_string();
     assert!(error.contains("Pod(ns/b)") && error.contains("\"none\""), "{error}");
 }
+
+#[test]
+fn the_server_selects_an_owners_affinities_by_their_label() {
+    let affinities = "/apis/crd.projectcalico.org/v1/blockaffinities?";
+    let table = Part::Custom(Table::Affinities);
+    let query = |owner: Option<calico_api::AffinityOwner>| {
+        table.query(&view(), &Selection::Affinities { owner, family: Some(calico_net::Family::V4) })
+    };
+    // Host and virtual owner of one name share it; the rest of the selection is ours to make.
+    for owner in [calico_api::AffinityOwner::Host, calico_api::AffinityOwner::Virtual] {
+        assert_eq!(
+            query(Some(owner("node1".into()))),
+            format!(
+                "{affinities}labelSelector=projectcalico.org%2Fhostname-hash%3D\
+                 7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A&"
+            )
+        );
+    }
+    assert_eq!(query(None), affinities);
+    let unlabelled = format!("{affinities}labelSelector=%21projectcalico.org%2Fhostname-hash&");
+    assert_eq!(table.query_unlabelled(&view()), unlabelled);
+}

@@ -188,3 +188,58 @@ async fn a_syncer_outlives_the_server() {
         follow_until(&mut syncer, &mut view, |view, _| view.len() == now && view.contains_key(&key)).await;
     }
 }
+
+#[tokio::test]
+async fn affinities_of_old_writers_are_found_and_get_their_label() {
+    let Some(kube) = Kube::start(ApiGroup::CrdV1, &[]) else { return };
+    let store = kube.store();
+    let client = store.client();
+    let collection = "/apis/crd.projectcalico.org/v1/blockaffinities";
+    let old = |node: &str, cidr: &str, name: &str| {
+        json!({
+            "apiVersion": "crd.projectcalico.org/v1", "kind": "BlockAffinity", "metadata": { "name": name },
+            "spec": { "node": node, "cidr": cidr, "state": "confirmed", "deleted": "false" },
+        })
+    };
+    for object in [
+        old("n1", "10.0.0.0/26", "n1-10-0-0-0-26"),
+        old("n2", "10.0.1.0/26", "n2-10-0-1-0-26"),
+        old("n1", "10.0.2.0/26", "n1-10-0-2-0-26"),
+    ] {
+        assert_eq!(request(client, "POST", collection, Some(object)).await.0, 201);
+    }
+    let label = |name: &'static str| async move {
+        let (code, object) = request(client, "GET", &format!("{collection}/{name}"), None).await;
+        assert_eq!(code, 200, "{object}");
+        object["metadata"]["labels"]["projectcalico.org/hostname-hash"].clone()
+    };
+    let owner = |name: &str| calico_api::AffinityOwner::Host(name.into());
+    let of_n1 = Selection::Affinities { owner: Some(owner("n1")), family: None };
+    let key = |name: &str, block: &str| Key::Affinity { owner: owner(name), block: block.parse().unwrap() };
+    assert_eq!(label("n1-10-0-0-0-26").await, Value::Null);
+    let expected = [key("n1", "10.0.0.0/26"), key("n1", "10.0.2.0/26")];
+    assert!(state(&store, &of_n1).await.into_keys().eq(expected.clone()));
+    let hash = label("n1-10-0-0-0-26").await;
+    assert!(hash.is_string() && label("n1-10-0-2-0-26").await == hash, "{hash}");
+    assert_eq!(label("n2-10-0-1-0-26").await, Value::Null, "another's is its own to label");
+
+    // Our own writes have it, and a watch hears of the owner's alone.
+    let mut watch = store.watch(&of_n1, None).await.unwrap();
+    let value = store.get(&expected[0]).await.unwrap().unwrap().value;
+    for (name, block) in [("n2", "10.0.3.0/26"), ("n1", "10.0.4.0/26")] {
+        write(&store, Write::create(key(name, block), value.clone())).await;
+    }
+    assert_eq!(label("n1-10-0-4-0-26").await, hash);
+    write(&store, Write::Delete { key: expected[0].clone(), expect: Expect::Any }).await;
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        match within(watch.next()).await.unwrap() {
+            WatchEvent::Put(entry) => told.push((true, entry.key)),
+            WatchEvent::Deleted { key, .. } => told.push((false, key)),
+            WatchEvent::Progress(_) => {}
+        }
+    }
+    let [first, second] = expected;
+    let changes = [(true, first.clone()), (true, second), (true, key("n1", "10.0.4.0/26")), (false, first)];
+    assert_eq!(told, changes);
+}
