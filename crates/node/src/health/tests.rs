@@ -86,28 +86,97 @@ async fn probes() {
     served.await.unwrap().unwrap();
 }
 
-/// Virtual time: it passes when everybody waits.
-#[tokio::test(start_paused = true)]
-async fn who_says_nothing_holds_nobody_up() {
-    let health = Health::new();
-    let shutdown = CancellationToken::new();
+/// What is never finished: nothing, a request that trickles in, the beginning of a TLS handshake, and requests whose
+/// answers nobody reads.
+const UNFINISHED: [&[u8]; 4] = [
+    b"",
+    b"GET /liveness HTTP/1.1\r\nX-Slow: ",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET /liveness HTTP/1.1\r\nHost: node\r\n\r\n",
+];
+
+/// A server of health on loopback, until the token is cancelled.
+async fn serve(shutdown: &CancellationToken) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = oneshot::channel();
-    let serving = serve_health(("127.0.0.1", 0), health, |a| sender.send(a).unwrap(), shutdown.clone());
-    let served = tokio::spawn(serving);
-    let address = receiver.await.unwrap();
-    let begun = Instant::now();
-    let mut silent = Vec::new();
-    for _ in 0..2 * visits::MAX_VISITS {
-        silent.push(TcpStream::connect(address).await.unwrap());
+    let shutdown = shutdown.clone();
+    let served = tokio::spawn(async move {
+        let bound = |address| sender.send(address).unwrap();
+        serve_health(("127.0.0.1", 0), Health::new(), bound, shutdown).await.unwrap();
+    });
+    (receiver.await.unwrap(), served)
+}
+
+/// A connection of a guest: all of 127.0.0.0/8 is here.
+async fn connect(from: &str, to: std::net::SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// One answer on a connection that goes on.
+async fn ask(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET /liveness HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let byte = stream.read_u8().await.expect("an answer");
+        text.push(byte);
     }
-    assert!(get(address, "/liveness").await.starts_with("HTTP/1.0 204"));
-    let waited = begun.elapsed();
-    assert!(waited >= visits::MAX_STAY && waited < visits::MAX_STAY * 4, "{waited:?}");
-    for stream in &mut silent {
-        let mut nothing = Vec::new();
-        // The end, or a reset: both say that it is over.
-        assert_eq!(stream.read_to_end(&mut nothing).await.unwrap_or(0), 0);
+    String::from_utf8(text).unwrap()
+}
+
+async fn is_over(stream: &mut TcpStream) {
+    let mut said = Vec::new();
+    // The end, or a reset: both say that it is over.
+    let _ = stream.read_to_end(&mut said).await;
+}
+
+/// The others' patience: an answer takes milliseconds, and nobody's place comes free by itself so soon.
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn who_takes_every_place_takes_it_from_itself() {
+    let shutdown = CancellationToken::new();
+    let (address, served) = serve(&shutdown).await;
+    for unfinished in UNFINISHED {
+        // The control: before anybody is in the way.
+        let mut scraper = connect("127.0.0.2", address).await;
+        assert!(ask(&mut scraper).await.starts_with("HTTP/1.1 204"));
+        let mut silent = Vec::new();
+        for _ in 0..3 * visits::MAX_VISITS {
+            let mut stream = connect("127.0.0.1", address).await;
+            // It may be over already, which is what it is about.
+            let _ = stream.write_all(unfinished).await;
+            silent.push(stream);
+        }
+        let answered = async {
+            assert!(ask(&mut scraper).await.starts_with("HTTP/1.1 204"), "who was here before");
+            for from in ["127.0.0.1", "127.0.0.3"] {
+                assert!(ask(&mut connect(from, address).await).await.starts_with("HTTP/1.1 204"), "{from}");
+            }
+            // There is room for so many: the others' descriptors are free again.
+            for stream in &mut silent[..2 * visits::MAX_VISITS] {
+                is_over(stream).await;
+            }
+        };
+        tokio::time::timeout(SOON, answered).await.expect("long before their time is over");
     }
     shutdown.cancel();
-    served.await.unwrap().unwrap();
+    served.await.unwrap();
+}
+
+/// Virtual time: it passes when everybody waits.
+#[tokio::test(start_paused = true)]
+async fn nobody_stays_for_ever() {
+    let shutdown = CancellationToken::new();
+    let (address, served) = serve(&shutdown).await;
+    for unfinished in UNFINISHED {
+        let begun = Instant::now();
+        let mut stream = connect("127.0.0.1", address).await;
+        stream.write_all(unfinished).await.unwrap();
+        is_over(&mut stream).await;
+        let stayed = begun.elapsed();
+        assert!(stayed < visits::MAX_STAY * 2, "{stayed:?}");
+    }
+    shutdown.cancel();
+    served.await.unwrap();
 }
