@@ -57,7 +57,17 @@ pub fn call(
     stream.set_write_timeout(Some(answer)).map_err(CallError::Broken)?;
     let body = serde_json::to_vec(request).map_err(|e| CallError::Garbled(e.to_string()))?;
     let header = header(&body).ok_or_else(|| CallError::Garbled("the request is too long".to_owned()))?;
-    send(&mut stream, &header, &body, netns).map_err(CallError::Broken)?;
+    match send(&mut stream, &header, &body, netns) {
+        Ok(()) => read_answer(&mut stream),
+        // An agent that has no room says so and hangs up before it has read anything.
+        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+            read_answer(&mut stream).map_err(|_| CallError::Broken(error))
+        }
+        Err(error) => Err(CallError::Broken(error)),
+    }
+}
+
+fn read_answer(stream: &mut UnixStream) -> Result<Response, CallError> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).map_err(CallError::Broken)?;
     let len = body_len(header).ok_or_else(|| CallError::Garbled("the answer is too long".to_owned()))?;

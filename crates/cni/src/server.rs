@@ -20,8 +20,9 @@ use crate::queue::{Queue, attachment};
 use crate::request::{PROTOCOL, Request, Response, body_len, header};
 use crate::spool::{self, SpoolError};
 
-/// Connections that may wait for their turn. kubelet starts tens of pods at once, never thousands.
-const MAX_WAITING: usize = 1024;
+/// Connections at once. kubelet starts tens of pods at once, never thousands; each has at most two descriptors here, its
+/// connection's and its namespace's, of the 1,024 that a process may have where nobody says otherwise.
+const MAX_WAITING: usize = 256;
 
 /// How long a plugin may take to say what it wants: it writes it at once or it is gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

@@ -269,3 +269,44 @@ fn an_absent_agent_is_named() {
         .expect_err("nobody");
     assert!(error.to_string().contains("/nonexistent/cni.sock"), "{error}");
 }
+
+/// What a plugin never sends: nothing, half a header, a request that never comes to its end, the beginning of a TLS
+/// handshake.
+const UNFINISHED: [&[u8]; 4] =
+    [b"", b"\0\0", b"\0\0\0\x40{\"protocol\":", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_holds_nobody_up() {
+    let mut fixture = Fixture::start().await;
+    let answered =
+        async |container: &str| fixture.call(request(Verb::Del, container), None).await.expect("no panic");
+    // The control.
+    assert!(matches!(answered("first").await, Response::Done(_)));
+    let begun = std::time::Instant::now();
+    let mut silent = Vec::new();
+    for unfinished in UNFINISHED {
+        for _ in 0..MAX_WAITING / 2 / UNFINISHED.len() {
+            let mut stream = UnixStream::connect(fixture.socket()).await.expect("connected");
+            stream.write_all(unfinished).await.expect("written");
+            silent.push(stream);
+        }
+    }
+    assert!(matches!(answered("between them").await, Response::Done(_)));
+    assert!(begun.elapsed() < REQUEST_TIMEOUT, "nobody's time was over");
+    // Where all places are taken the answer says so at once.
+    while fixture.server.waiting.available_permits() > 0 {
+        silent.push(UnixStream::connect(fixture.socket()).await.expect("connected"));
+        tokio::task::yield_now().await;
+    }
+    let Response::Failed(error) = answered("one too many").await else { panic!("there is no place") };
+    assert_eq!((error.code, error.msg.as_str()), (Code::TryAgainLater.number(), "the agent is busy"));
+    for stream in &mut silent {
+        let mut said = Vec::new();
+        // The end, or a reset: both say that it is over.
+        let _ = stream.read_to_end(&mut said).await;
+    }
+    fixture.until_waiting(0).await;
+    assert!(matches!(answered("last").await, Response::Done(_)));
+    fixture.shutdown.cancel();
+    fixture.ended().await;
+}
