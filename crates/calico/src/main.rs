@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use calico_cni::request::Plugin;
+use nix::sys::stat::{Mode, umask};
 
 use dispatch::{Role, dispatch};
 use help::HELP;
@@ -39,6 +40,7 @@ use node_command::NodeCommand;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    give_nobody_write_access();
     let arguments: Vec<_> = std::env::args_os().collect();
     match dispatch(arguments, std::env::var_os("CNI_COMMAND").is_some()) {
         Role::CniNetwork => run_plugin(Plugin::Network),
@@ -54,6 +56,13 @@ fn main() -> ExitCode {
         Role::Ctl(arguments) => calico_ctl::main(arguments),
         Role::Command(arguments) => run_command(arguments),
     }
+}
+
+/// Files that we and our children make are never writable for others, whatever umask whoever started us left: some
+/// runtimes and supervisors leave none. A stricter one stays.
+fn give_nobody_write_access() {
+    let groups_and_others = Mode::S_IWGRP | Mode::S_IWOTH;
+    umask(umask(groups_and_others) | groups_and_others);
 }
 
 fn run_command(arguments: Vec<OsString>) -> ExitCode {

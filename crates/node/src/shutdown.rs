@@ -21,7 +21,7 @@ pub fn timestamp_file(vars: Vars<'_>) -> PathBuf {
 
 /// Writes down when the node goes down.
 pub fn write_timestamp(file: &Path, now: OffsetDateTime) -> io::Result<()> {
-    crate::file::write_atomically(file, rfc3339(now).as_bytes())
+    crate::file::write_atomically(file, rfc3339(now).as_bytes(), crate::file::PUBLIC)
 }
 
 /// Forgets it: the node is up.

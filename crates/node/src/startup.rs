@@ -308,7 +308,7 @@ fn interfaces_error(source: std::io::Error) -> StartupError {
 }
 
 fn write_nodename(path: &Path, node: &str) -> Result<(), StartupError> {
-    crate::file::write_atomically(path, node.as_bytes())
+    crate::file::write_atomically(path, node.as_bytes(), crate::file::PUBLIC)
         .map_err(|source| StartupError::NodenameFile { path: path.to_owned(), source })
 }
 

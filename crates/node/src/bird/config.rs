@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::control::{ControlError, ask};
 use super::daemon::Paths;
-use crate::file::write_atomically;
+use crate::file::{PRIVATE, write_atomically};
 
 /// How long BIRD may take to judge a configuration. It reads megabytes in less than a second; whoever waits for it does
 /// not look after the running daemon.
@@ -57,7 +57,8 @@ pub async fn install(paths: &Paths, text: &str) -> Result<(), ConfigError> {
     candidate.push(".candidate");
     let candidate = PathBuf::from(candidate);
     let write_error = |source| ConfigError::Write { path: candidate.clone(), source };
-    write_atomically(&candidate, text.as_bytes()).map_err(write_error)?;
+    // The place of the sessions' passwords.
+    write_atomically(&candidate, text.as_bytes(), PRIVATE).map_err(write_error)?;
     let program = &paths.program;
     let mut command = Command::new(program);
     command.arg("-p").arg("-c").arg(&candidate);
