@@ -138,6 +138,7 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
 /// Options that ask for what this agent does not do yet, for the operator to know.
 pub fn not_built(config: &FelixConfig) -> Vec<&'static str> {
     let asked = [
+        ("FloatingIPs", config.floating_ips),
         ("IpInIpEnabled", config.ipip_enabled == Some(true)),
         ("ServiceLoopPrevention", config.service_loop_prevention != "Disabled"),
     ];
@@ -232,6 +233,7 @@ mod tests {
         let stored = [
             ("NftablesFilterDenyAction", "REJECT"),
             ("IptablesNATOutgoingInterfaceFilter", "eth+"),
+            ("FloatingIPs", "Enabled"),
             ("IpInIpEnabled", "true"),
             ("FeatureDetectOverride", "ChecksumOffloadBroken=false"),
             ("VXLANMTU", "1400"),
@@ -245,7 +247,7 @@ mod tests {
         let config = rules_config(&resolved).expect("the default mask has room");
         assert_eq!(config.filter_deny, DenyAction::Reject);
         assert_eq!(config.nat_interface.as_deref(), Some("eth+"));
-        assert_eq!(not_built(&resolved), ["IpInIpEnabled", "ServiceLoopPrevention"]);
+        assert_eq!(not_built(&resolved), ["FloatingIPs", "IpInIpEnabled", "ServiceLoopPrevention"]);
         let settings = dataplane_settings(&resolved, String::new()).expect("the default mask has room");
         assert_eq!((settings.vxlan.mtu_v4, settings.vxlan.checksum_offload), (1400, true));
         let settings = dataplane_settings(&FelixConfig::default(), String::new());

@@ -177,22 +177,19 @@ fn workload_prefix(node: &str) -> SmolStr {
     spec.name_prefix().map(SmolStr::from).unwrap_or_default()
 }
 
-/// What Felix routes to the workload: its own addresses and its floating ones. `None` if it is another node's.
+/// What Felix routes to the workload: its own addresses. `None` if it is another node's. Floating ones (`ipNATs`) nobody
+/// routes: whoever may annotate a pod could otherwise have this node announce any address of a pool that it has a way to.
 fn workload_addrs(
     endpoint: calico_api::Resource<WorkloadEndpointSpec>,
     node: &str,
     texts: &mut Texts,
 ) -> Option<Vec<Cidr>> {
-    let WorkloadEndpointSpec { node: host, ip_networks, ip_nats, .. } = endpoint.spec;
+    let WorkloadEndpointSpec { node: host, ip_networks, .. } = endpoint.spec;
     if host != node {
         return None;
     }
     let own = ip_networks.iter().filter_map(|text| field("ipNetworks", text, str::parse::<Cidr>, texts));
     let mut addrs: Vec<Cidr> = own.collect();
-    let floating = ip_nats
-        .iter()
-        .filter_map(|nat| field("ipNATs", &nat.external_ip, str::parse::<IpAddr>, texts).map(Cidr::host));
-    addrs.extend(floating);
     addrs.retain(Cidr::is_host);
     Some(addrs)
 }
