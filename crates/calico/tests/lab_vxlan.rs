@@ -9,6 +9,8 @@
 
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "support/packets.rs"]
+mod packets;
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use lab::{Lab, text, until, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use packets::{answers, arrivals, count_arrivals, counted, v6};
 
 /// A pool that changes hands is kept for ten seconds by those who had it.
 const HANDOVER: Duration = Duration::from_secs(40);
@@ -38,50 +40,6 @@ fn wait_for_tunnels(lab: &Lab, nodes: &[&str]) {
         });
         lab.wait_ready(node);
     }
-}
-
-/// The IPv6 address of a workload.
-fn v6(lab: &Lab, workload: &str) -> String {
-    let addresses = lab.sh(workload, "ip -o -6 addr show dev eth0 scope global");
-    let address =
-        addresses.split_whitespace().skip_while(|word| *word != "inet6").nth(1).expect("an address");
-    address.split('/').next().expect("before the length").to_owned()
-}
-
-fn answers(lab: &Lab, from: &str, to: &str) -> bool {
-    lab.try_sh(from, &format!("ping -c 1 -W 1 {to}")).status.success()
-}
-
-/// Counts arriving packets in a table of the test's own: `what` is a condition of nft.
-fn count_arrivals(lab: &Lab, place: &str, name: &str, what: &str) {
-    lab.sh(
-        place,
-        &format!(
-            "nft 'add table inet seen_{name}; \
-             add chain inet seen_{name} arrivals {{ type filter hook prerouting priority -450; }}; \
-             add rule inet seen_{name} arrivals {what} counter'"
-        ),
-    );
-}
-
-fn arrivals(lab: &Lab, place: &str, name: &str) -> u64 {
-    let listed = lab.sh(place, &format!("nft -j list table inet seen_{name}"));
-    let listed: Value = serde_json::from_str(&listed).expect("JSON");
-    let mut counters = listed["nftables"].as_array().into_iter().flatten().filter_map(|object| {
-        object["rule"]["expr"].as_array()?.iter().find_map(|expr| expr["counter"]["packets"].as_u64())
-    });
-    counters.next().expect("a counter")
-}
-
-/// Packets that a rule of ours has counted, found by its comment.
-fn counted(lab: &Lab, node: &str, comment: &str) -> u64 {
-    let listed = lab.sh(node, "nft -j list table inet calico");
-    let listed: Value = serde_json::from_str(&listed).expect("JSON");
-    let rules = listed["nftables"].as_array().into_iter().flatten().filter_map(|object| object.get("rule"));
-    let ours = rules.filter(|rule| rule["comment"].as_str().is_some_and(|text| text.contains(comment)));
-    let packets =
-        |rule: &Value| rule["expr"].as_array()?.iter().find_map(|expr| expr["counter"]["packets"].as_u64());
-    ours.filter_map(packets).sum()
 }
 
 #[test]
