@@ -80,6 +80,7 @@ pub fn resource_value(data: &[u8]) {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy

@@ -134,6 +134,7 @@ impl AnyResource {
             | Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice
             | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesSecret
             | Kind::KubernetesService
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy

@@ -67,6 +67,7 @@ pub fn apply(resource: &mut AnyResource) {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService
         | Kind::NetworkSet
         | Kind::Node

@@ -258,6 +258,7 @@ impl Document {
             | Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice
             | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesSecret
             | Kind::KubernetesService
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy

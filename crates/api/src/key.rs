@@ -100,6 +100,7 @@ kinds! {
         KubernetesClusterNetworkPolicy, "kubernetesclusternetworkpolicies", Cluster;
         KubernetesEndpointSlice, "kubernetesendpointslices", Namespaced;
         KubernetesNetworkPolicy, "kubernetesnetworkpolicies", Namespaced;
+        KubernetesSecret, "kubernetessecrets", Namespaced;
         KubernetesService, "kubernetesservice", Namespaced;
     }
 }

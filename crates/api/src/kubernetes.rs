@@ -9,6 +9,7 @@
 //! | KubernetesNetworkPolicy | NetworkPolicy of `networking.k8s.io/v1`, read only | [`network_policy`] |
 //! | KubernetesClusterNetworkPolicy | ClusterNetworkPolicy of `policy.networking.k8s.io`, read only | [`cluster_network_policy`] |
 //! | KubernetesEndpointSlice | EndpointSlice of `discovery.k8s.io/v1`, read only | [`endpoint_slice`] |
+//! | KubernetesSecret | Secret, read only, one by one | [`secret`] |
 //! | KubernetesService | Service, read only | [`service`] |
 //! | Node | Node; written as annotations of `nodes/status` | [`node`] |
 //!
@@ -32,6 +33,7 @@ pub mod object;
 pub mod pod;
 pub mod profile;
 pub mod qos;
+pub mod secret;
 pub mod selector;
 pub mod service;
 pub mod service_account;

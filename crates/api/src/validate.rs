@@ -114,6 +114,7 @@ pub fn validate(resource: &AnyResource) -> Vec<ValidationError> {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService
         | Kind::StagedKubernetesNetworkPolicy => {}
     }

@@ -9,7 +9,7 @@ use calico_api::kubernetes::names::{self, ProfileSource, profile_source};
 use calico_api::kubernetes::object::{self, ObjectMeta};
 use calico_api::kubernetes::{
     ApiGroup, ConversionError, Converted, cluster_network_policy, endpoint_slice, namespace, network_policy,
-    node, pod, service, service_account,
+    node, pod, secret, service, service_account,
 };
 use calico_api::{Entry, Key, ResourceKey, Selection};
 use serde::Deserialize;
@@ -38,6 +38,8 @@ pub(crate) enum Part {
     ClusterNetworkPolicies,
     /// Addresses of services.
     EndpointSlices,
+    /// Secrets, of which an agent may read those that it is told to.
+    Secrets,
     /// Services.
     Services,
 }
@@ -128,6 +130,7 @@ impl Part {
             Kind::KubernetesNetworkPolicy => Some(Part::NetworkPolicies),
             Kind::KubernetesClusterNetworkPolicy => Some(Part::ClusterNetworkPolicies),
             Kind::KubernetesEndpointSlice => Some(Part::EndpointSlices),
+            Kind::KubernetesSecret => Some(Part::Secrets),
             Kind::KubernetesService => Some(Part::Services),
             Kind::Profile => None,
             kind => Table::of_selection(&Selection::all(kind)).map(Part::Custom),
@@ -178,6 +181,7 @@ impl Part {
             Part::Pods => ("/api/v1".to_owned(), "pods"),
             Part::Namespaces => ("/api/v1".to_owned(), "namespaces"),
             Part::ServiceAccounts => ("/api/v1".to_owned(), "serviceaccounts"),
+            Part::Secrets => ("/api/v1".to_owned(), "secrets"),
             Part::Services => ("/api/v1".to_owned(), "services"),
             Part::NetworkPolicies => ("/apis/networking.k8s.io/v1".to_owned(), "networkpolicies"),
             Part::ClusterNetworkPolicies => {
@@ -200,6 +204,7 @@ impl Part {
             | Part::ServiceAccounts
             | Part::NetworkPolicies
             | Part::EndpointSlices
+            | Part::Secrets
             | Part::Services => true,
         }
     }
@@ -259,6 +264,7 @@ impl Part {
             Part::NetworkPolicies => decode(json).and_then(read_network_policy),
             Part::ClusterNetworkPolicies => decode(json).and_then(read_cluster_network_policy),
             Part::EndpointSlices => decode(json).and_then(read_endpoint_slice),
+            Part::Secrets => decode(json).and_then(read_secret),
             Part::Services => decode(json).and_then(read_service),
         }
     }
@@ -274,6 +280,7 @@ impl Part {
             Part::NetworkPolicies => page(json, read_network_policy),
             Part::ClusterNetworkPolicies => page(json, read_cluster_network_policy),
             Part::EndpointSlices => page(json, read_endpoint_slice),
+            Part::Secrets => page(json, read_secret),
             Part::Services => page(json, read_service),
         }
     }
@@ -298,6 +305,7 @@ impl Part {
             Part::NetworkPolicies => event(json, read_network_policy),
             Part::ClusterNetworkPolicies => event(json, read_cluster_network_policy),
             Part::EndpointSlices => event(json, read_endpoint_slice),
+            Part::Secrets => event(json, read_secret),
             Part::Services => event(json, read_service),
         };
         match object {
@@ -339,6 +347,7 @@ impl Part {
                 return Line::Absent { key, revision };
             }
             Part::Nodes => Some(Kind::Node),
+            Part::Secrets => Some(Kind::KubernetesSecret),
             Part::Services => Some(Kind::KubernetesService),
             Part::NetworkPolicies => Some(Kind::KubernetesNetworkPolicy),
             Part::ClusterNetworkPolicies => Some(Kind::KubernetesClusterNetworkPolicy),
@@ -592,6 +601,10 @@ fn read_cluster_network_policy(
 fn read_endpoint_slice(object: endpoint_slice::EndpointSlice) -> Result<Object, ReadError> {
     let entries = endpoint_slice::entry(&object).into_iter().collect();
     Ok(Object { entries, revision: object.metadata.resource_version, doomed: None })
+}
+
+fn read_secret(object: secret::Secret) -> Result<Object, ReadError> {
+    Ok(plain(secret::entry(&object), object.metadata.resource_version))
 }
 
 fn read_service(object: service::Service) -> Result<Object, ReadError> {

@@ -58,6 +58,7 @@ fn what_calico_stored_comes_out_again_in_the_same_order() {
                 | Kind::KubernetesClusterNetworkPolicy
                 | Kind::KubernetesEndpointSlice
                 | Kind::KubernetesNetworkPolicy
+                | Kind::KubernetesSecret
                 | Kind::KubernetesService
                 | Kind::StagedGlobalNetworkPolicy
                 | Kind::StagedKubernetesNetworkPolicy

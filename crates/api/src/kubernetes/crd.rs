@@ -72,6 +72,7 @@ impl Table {
             Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice
             | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesSecret
             | Kind::KubernetesService
             | Kind::Node
             | Kind::Profile

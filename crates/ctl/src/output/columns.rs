@@ -64,6 +64,7 @@ pub(crate) fn ps(kind: Kind) -> Vec<Column> {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService
         | Kind::NetworkSet
         | Kind::Node
@@ -145,6 +146,7 @@ pub(crate) fn wide(kind: Kind) -> Vec<Column> {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService => vec![NAME],
     }
 }

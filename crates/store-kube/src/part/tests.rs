@@ -158,6 +158,7 @@ fn one_object_of_a_wrong_type_is_absent_and_does_not_end_the_watch() {
     let with = |member: &str| {
         format!(r#"{{"metadata":{{"name":"x","namespace":"ns","resourceVersion":"4"}},{member}}}"#)
     };
+    check(Part::Secrets, &with(r#""data":7"#), Key::resource(Kind::KubernetesSecret, "ns", "x"));
     check(Part::Services, &with(r#""spec":7"#), Key::resource(Kind::KubernetesService, "ns", "x"));
     check(
         Part::NetworkPolicies,

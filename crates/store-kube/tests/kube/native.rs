@@ -202,6 +202,10 @@ async fn policies_and_services_of_kubernetes_are_read() {
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web", "namespace": "ns" },
         "spec": { "ports": [{ "port": 80 }], "selector": { "app": "web" } },
     });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "bgp", "namespace": "ns" },
+        "stringData": { "mesh": "hidden" },
+    });
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": { "name": "web-1", "namespace": "ns", "labels": { "kubernetes.io/service-name": "web" } },
@@ -221,6 +225,7 @@ async fn policies_and_services_of_kubernetes_are_read() {
             Kind::KubernetesNetworkPolicy,
             "deny",
         ),
+        ("/api/v1/namespaces/ns/secrets", secret, Kind::KubernetesSecret, "bgp"),
         ("/api/v1/namespaces/ns/services", service, Kind::KubernetesService, "web"),
         (
             "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices",
@@ -235,9 +240,13 @@ async fn policies_and_services_of_kubernetes_are_read() {
             "admin",
         ),
     ] {
-        let selection = Selection::all(kind);
         let namespace = if kind.scope() == calico_api::Scope::Namespaced { "ns" } else { "" };
         let key = Key::resource(kind, namespace, name);
+        let selection = match kind {
+            // Nobody looks at all Secrets.
+            Kind::KubernetesSecret => Selection::one(kind, namespace, name),
+            kind => Selection::all(kind),
+        };
         let mut watch = store.watch(&selection, None).await.unwrap();
         let mut progress = None;
         let (code, answer) = request(client, "POST", path, Some(object)).await;

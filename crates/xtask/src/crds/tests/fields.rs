@@ -153,6 +153,7 @@ fn comparison(kind: Kind) -> Option<fn(&Value) -> BTreeSet<String>> {
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice
         | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesSecret
         | Kind::KubernetesService => return None,
     })
 }
