@@ -16,15 +16,29 @@ use std::fmt::Write as _;
 use calico_net::Family;
 
 use crate::birdc::PeerName;
+use crate::filter::Direction;
 use crate::intent::{BGP_PORT, BgpIntent, Community, Gateway, Listen, LogLevel, NextHopMode, Session};
 
 mod filters;
+mod functions;
 
 /// How long the daemon, started with `-R` amid routes of its former life, waits for its peers before it removes those
 /// that nobody announced again, in seconds. Until then it installs no new route either, so a peer that stays away
-/// holds the others up: a minute is enough for each peer that lives (connect retry is 5 s, the longest back-off 30 s)
-/// and a quarter of the daemon's own 240.
-const GRACEFUL_RESTART_WAIT_SECS: u32 = 60;
+/// holds the others up. Peers that live are back after the connect delay of 2 s, or the connect retry of 5 s, and their
+/// routes are here at once.
+///
+/// BIRD 2.0.12 lets nobody end the wait for a single peer: a protocol that never had its session up still counts after it
+/// was restarted, disabled or taken out of the configuration.
+const RECOVERY_WAIT_SECS: usize = 10;
+
+/// For each so many sessions, a second more: all of them come up at the same time.
+const SESSIONS_PER_RECOVERY_SEC: usize = 50;
+
+/// The most seconds.
+const MAX_RECOVERY_WAIT_SECS: usize = 60;
+
+/// How long a neighbour keeps our routes while we are away, unless it is told (the daemon's own default).
+const RESTART_TIME_SECS: u32 = 120;
 
 /// At what size the log is turned over, in bytes; one old one is kept.
 const LOG_LIMIT_BYTES: u32 = 10 << 20;
@@ -38,6 +52,8 @@ pub fn render(intent: &BgpIntent, log_file: &str) -> String {
         listen,
         ignored_interfaces,
         sessions,
+        filters: _,
+        secrets: _,
         blocks: _,
         borrowed: _,
         gateways,
@@ -49,11 +65,16 @@ pub fn render(intent: &BgpIntent, log_file: &str) -> String {
     text.push_str("# Written by calico from the datastore; whatever is changed here is overwritten.\n");
     line(&mut text, format_args!("log \"{log_file}\" {LOG_LIMIT_BYTES} \"{log_file}.1\" all;"));
     line(&mut text, format_args!("router id {router_id};"));
-    line(&mut text, format_args!("graceful restart wait {GRACEFUL_RESTART_WAIT_SECS};"));
+    let wait = RECOVERY_WAIT_SECS + sessions.len() / SESSIONS_PER_RECOVERY_SEC;
+    line(&mut text, format_args!("graceful restart wait {};", wait.min(MAX_RECOVERY_WAIT_SECS)));
     text.push_str("timeformat protocol iso short;\n");
 
     let ignored: String = ignored_interfaces.iter().map(|name| format!("-\"{name}\", ")).collect();
-    let states = if *log_level == LogLevel::Silent { "" } else { " debug { states };" };
+    let states = match log_level {
+        LogLevel::Silent => "",
+        LogLevel::Normal => " debug { states };",
+        LogLevel::Debug => " debug all;",
+    };
     line(&mut text, format_args!("\nprotocol device {{ scan time 2;{states} }}"));
     line(
         &mut text,
@@ -63,12 +84,14 @@ pub fn render(intent: &BgpIntent, log_file: &str) -> String {
     );
     for family in Family::ALL {
         filters::render_family(&mut text, intent, family);
+        functions::render_functions(&mut text, intent, family);
         render_static(&mut text, intent, family, gateways);
         render_kernel(&mut text, family);
     }
     render_template(&mut text, *log_level);
+    render_bfd(&mut text, sessions);
     for session in sessions {
-        render_session(&mut text, session, *listen);
+        render_session(&mut text, intent, session, *listen);
     }
     text
 }
@@ -152,7 +175,18 @@ fn render_template(text: &mut String, log_level: LogLevel) {
     );
 }
 
-fn render_session(text: &mut String, session: &Session, listen: Listen) {
+/// One for all sessions that ask for it. Its intervals find a dead way in a second and cost three packets a second.
+fn render_bfd(text: &mut String, sessions: &[Session]) {
+    if sessions.iter().any(|session| session.bfd) {
+        text.push_str(
+            "protocol bfd calico_bfd {
+  multihop { min rx interval 300 ms; min tx interval 300 ms; idle tx interval 1 s; multiplier 3; };
+}\n",
+        );
+    }
+}
+
+fn render_session(text: &mut String, intent: &BgpIntent, session: &Session, listen: Listen) {
     let Session {
         name,
         port,
@@ -167,13 +201,18 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
         keepalive_secs,
         next_hop,
         allow_local_as,
+        filters: _,
+        password,
+        bfd,
+        long_lived,
     } = session;
     let PeerName { addr, .. } = name;
     let Listen { port: listen_port, node_ip_only } = listen;
     line(text, format_args!("protocol bgp {name} from calico_peer {{"));
     let listen_port = listen_port.unwrap_or(BGP_PORT);
-    // Listening on the node's address alone is connecting from it alone: BIRD 2 has one setting for both.
-    if *from_own_addr || node_ip_only {
+    // Listening on the node's address alone is connecting from it alone: BIRD 2 has one setting for both. BFD over more
+    // than one hop needs to know it too.
+    if *from_own_addr || node_ip_only || *bfd {
         line(text, format_args!("  local {own_addr} port {listen_port} as {local_as};"));
     } else {
         line(text, format_args!("  local port {listen_port} as {local_as};"));
@@ -189,7 +228,16 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
     if *passive {
         text.push_str("  passive;\n");
     }
-    if let Some(secs) = restart_time_secs {
+    if *long_lived {
+        // The long-lived phase follows the restart time, and only in it a further restart does no harm.
+        let secs = restart_time_secs.unwrap_or(RESTART_TIME_SECS);
+        line(
+            text,
+            format_args!(
+                "  graceful restart time 0; long lived graceful restart on; long lived stale time {secs};"
+            ),
+        );
+    } else if let Some(secs) = restart_time_secs {
         line(text, format_args!("  graceful restart time {secs};"));
     }
     if let Some(secs) = keepalive_secs {
@@ -197,6 +245,12 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
     }
     if let Some(cluster_id) = reflect_as {
         line(text, format_args!("  rr client; rr cluster id {cluster_id};"));
+    }
+    if let Some(password) = password {
+        line(text, format_args!("  password \"{}\";", password.reveal()));
+    }
+    if *bfd {
+        text.push_str("  bfd on;\n");
     }
     if let Some(times) = allow_local_as {
         line(text, format_args!("  allow local as {times};"));
@@ -208,12 +262,25 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
         NextHopMode::Own => " next hop self;",
         NextHopMode::Keep => " next hop keep;",
     };
+    // Filters by name where a session has none of its own: with a thousand sessions the text is much shorter.
+    let import = match functions::calls(intent, session, Direction::Import) {
+        calls if calls.is_empty() => format!("calico_import_{suffix}"),
+        calls => format!("{{{calls} calico_accept_{suffix}(); }}"),
+    };
+    let export = match functions::calls(intent, session, Direction::Export) {
+        calls if calls.is_empty() => format!("calico_export_{side}_{suffix}"),
+        calls => {
+            let internal = session.is_internal();
+            format!("{{ calico_metric_{suffix}();{calls} calico_export_{suffix}({internal}); }}")
+        }
+    };
     line(
         text,
         format_args!(
             "  {} {{
     gateway recursive; add paths on;{next_hop}
-    import filter calico_import_{suffix}; export filter calico_export_{side}_{suffix};
+    import filter {import};
+    export filter {export};
   }};
 }}",
             channel(session.family())
@@ -222,10 +289,16 @@ fn render_session(text: &mut String, session: &Session, listen: Listen) {
 }
 
 /// The statement that adds a community.
-fn add_community(community: &Community) -> String {
+fn add_community(added: &Community) -> String {
+    let list = if added.is_large() { "bgp_large_community" } else { "bgp_community" };
+    format!("{list}.add({});", community(added))
+}
+
+/// A community as a value.
+fn community(community: &Community) -> String {
     match community {
-        Community::Standard(a, n) => format!("bgp_community.add(({a}, {n}));"),
-        Community::Large(a, n, m) => format!("bgp_large_community.add(({a}, {n}, {m}));"),
+        Community::Standard(a, n) => format!("({a}, {n})"),
+        Community::Large(a, n, m) => format!("({a}, {n}, {m})"),
     }
 }
 

@@ -1,14 +1,20 @@
 //! [`BgpIntent`]: everything that this node's BGP speaker must do, as one value that any speaker can carry out.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use calico_net::{Asn, Cidr, Family};
 use smol_str::SmolStr;
 
 use crate::birdc::PeerName;
+use crate::filter::Filter;
+use crate::password::Password;
 
 /// The port of BGP (RFC 4271 §8.2.1).
 pub const BGP_PORT: u16 = 179;
+
+/// The highest metric of a route, so that the local preference that stands for it stays above 0.
+pub const MAX_PRIORITY: u32 = 2_147_483_646;
 
 /// What this node's BGP speaker must do. Lists are sorted and free of duplicates, so equal intents are equal values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,10 @@ pub struct BgpIntent {
     pub ignored_interfaces: Vec<SmolStr>,
     /// The sessions, by protocol name.
     pub sessions: Vec<Session>,
+    /// The BGPFilters, by name, whether a session has them or not.
+    pub filters: BTreeMap<SmolStr, Filter>,
+    /// The Secrets in which the sessions' passwords are, found or not, by name.
+    pub secrets: Vec<SmolStr>,
     /// This node's IPAM blocks: each is announced whole, and nothing beneath it.
     pub blocks: Vec<Cidr>,
     /// Addresses of this node's workloads in pools but in none of its blocks: announced one by one.
@@ -124,6 +134,14 @@ pub struct Session {
     pub next_hop: NextHopMode,
     /// How often our own AS may occur in a received path.
     pub allow_local_as: Option<u8>,
+    /// Names of the filters that routes pass before anything else, in order.
+    pub filters: Vec<SmolStr>,
+    /// The password of the connection (RFC 2385).
+    pub password: Option<Password>,
+    /// Watch the way to the neighbour with BFD (RFC 5883).
+    pub bfd: bool,
+    /// The neighbour keeps our routes through any number of restarts (RFC 9494), for as long as it would through one.
+    pub long_lived: bool,
 }
 
 impl Session {
@@ -197,6 +215,13 @@ pub enum Community {
     Standard(u16, u16),
     /// `aa:nn:mm` (RFC 8092).
     Large(u32, u32, u32),
+}
+
+impl Community {
+    /// Whether it is a large one.
+    pub fn is_large(self) -> bool {
+        matches!(self, Community::Large(..))
+    }
 }
 
 impl std::str::FromStr for Community {

@@ -16,8 +16,10 @@
 
 pub mod bird;
 pub mod birdc;
+pub mod filter;
 pub mod index;
 pub mod intent;
+pub mod password;
 mod problem;
 mod resolve;
 mod router_id;

@@ -26,7 +26,7 @@ impl World {
         let Local { node: name, router_id } = local;
         let nobody = NodeFacts::default();
         let own = self.nodes.get(name).unwrap_or(&nobody);
-        let Sessions { sessions, gateways, mut problems } = resolve_sessions(self, name, own);
+        let Sessions { sessions, gateways, secrets, mut problems } = resolve_sessions(self, name, own);
 
         let (router_id, complaint) = select_router_id(router_id, name, own.v4.map(|(addr, _)| addr));
         problems.extend(complaint.map(|text| problem(Kind::Node, name, format!("{text}; it is ignored"))));
@@ -55,6 +55,8 @@ impl World {
             listen: Listen { port: self.listen_port(name), node_ip_only: cluster.node_ip_only },
             ignored_interfaces,
             sessions,
+            filters: self.filters.clone(),
+            secrets: secrets.into_iter().collect(),
             blocks: self.blocks.iter().copied().collect(),
             borrowed: self.borrowed(),
             gateways,

@@ -3,21 +3,24 @@
 //! ```text
 //! BGPPeers ─ global ──────────┐
 //!          ─ of this node ────┼─▶ first of each (address, port) wins ─┐
-//!          ─ reversed ────────┘                                       ├─▶ sorted by protocol name
+//!          ─ of workloads ────┤                                       ├─▶ sorted by protocol name
+//!          ─ reversed ────────┘                                       │
 //! nodes ──── mesh ────────────────────────────────────────────────────┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use calico_api::{Kind, ResourceKey};
+use calico_api::Kind;
 use calico_net::{Asn, Family};
 use smol_str::SmolStr;
 
 use crate::birdc::{PeerKind, PeerName};
 use crate::intent::{BGP_PORT, Gateway, NextHopMode, Session};
+use crate::password::{Password, SecretRef};
 use crate::problem::Problem;
+use crate::resolve::problem;
 use crate::world::{NodeFacts, PeerFacts, PeerOptions, PeerScope, PeerTarget, World};
 
 /// The sessions of one node and what came up on the way.
@@ -27,6 +30,8 @@ pub(crate) struct Sessions {
     pub sessions: Vec<Session>,
     /// By peer.
     pub gateways: Vec<Gateway>,
+    /// The Secrets that were looked for.
+    pub secrets: BTreeSet<SmolStr>,
     /// What was left out.
     pub problems: Vec<Problem>,
 }
@@ -47,6 +52,7 @@ pub(crate) fn resolve_sessions(world: &World, name: &str, own: &NodeFacts) -> Se
     let mut resolver = Resolver { world, name, own, explicit: BTreeMap::new(), out: Sessions::default() };
     resolver.add_explicit(PeerKind::Global);
     resolver.add_explicit(PeerKind::Node);
+    resolver.add_workloads();
     resolver.add_reversed();
     resolver.add_mesh();
     resolver.finish()
@@ -73,14 +79,105 @@ impl Resolver<'_> {
             if !wanted {
                 continue;
             }
-            for neighbour in self.neighbours(peer) {
-                self.add(peer_name, kind, neighbour, &peer.options);
+            let neighbours = self.neighbours(peer);
+            self.add_all(peer_name, &peer.options, neighbours.into_iter().map(|to| (kind, to)));
+        }
+    }
+
+    /// Sessions with workloads of this node. They are the ones that connect.
+    fn add_workloads(&mut self) {
+        let world = self.world;
+        for (peer_name, peer) in &world.peers {
+            let PeerTarget::Workloads { selector, asn } = &peer.target else { continue };
+            let wanted = match &peer.scope {
+                PeerScope::Global => true,
+                PeerScope::Node(node) => node == self.name,
+                PeerScope::Selected(selector) => selector.matches(&self.own.labels),
+            };
+            if !wanted {
+                continue;
             }
+            let selected = world.workloads.values().filter(|workload| selector.matches(&workload.labels));
+            let ends = selected.flat_map(|workload| &workload.addrs).map(|addr| Neighbour {
+                addr: addr.addr(),
+                port: None,
+                asn: *asn,
+                cluster_id: None,
+                is_calico_node: false,
+            });
+            // Whatever address of the node the workload was given to connect to.
+            let options = PeerOptions { from_node_addr: false, ..peer.options.clone() };
+            self.add_all(peer_name, &options, ends.map(|to| (PeerKind::LocalWorkload, to)));
+        }
+    }
+
+    /// Adds the sessions of a BGPPeer, unless a filter or the password of it is unusable.
+    fn add_all(
+        &mut self,
+        peer_name: &SmolStr,
+        options: &PeerOptions,
+        neighbours: impl Iterator<Item = (PeerKind, Neighbour)>,
+    ) {
+        let mut neighbours = neighbours.peekable();
+        if neighbours.peek().is_none() {
+            return;
+        }
+        let missing =
+            options.filters.iter().enumerate().find(|(_, name)| !self.world.filters.contains_key(*name));
+        if let Some((index, name)) = missing {
+            let text =
+                format!("filters[{index}]: there is no usable BGPFilter {name}; no session comes of it");
+            self.complain(problem(Kind::BGPPeer, peer_name, text));
+            return;
+        }
+        let about = |text| problem(Kind::BGPPeer, peer_name, text);
+        let Ok(password) = self.password(options.password.as_ref(), "password", about) else { return };
+        for (kind, to) in neighbours {
+            self.add(peer_name, kind, to, options, password.clone());
+        }
+    }
+
+    /// Looks a password up. One that is absent is reported, and the session goes without it (spec 6 §3.3, point 10); with
+    /// one that cannot be used there is no session, and it is an error.
+    fn password(
+        &mut self,
+        reference: Option<&SecretRef>,
+        field: &str,
+        about: impl Fn(String) -> Problem,
+    ) -> Result<Option<Password>, ()> {
+        let Some(SecretRef { name, key, optional }) = reference else { return Ok(None) };
+        self.out.secrets.insert(name.clone());
+        let secret = self.world.secrets.get(name);
+        let absent = match secret.map(|data| data.0.get(key)) {
+            Some(Some(bytes)) => {
+                return Password::new(bytes).map(Some).map_err(|text| {
+                    let text = format!(
+                        "{field}.secretKeyRef: the key {key} of the Secret {name} {text}; no session comes of it"
+                    );
+                    self.complain(about(text));
+                });
+            }
+            Some(None) => format!("the Secret {name} has no key {key}"),
+            None => format!("there is no Secret {name}"),
+        };
+        if !optional {
+            self.complain(about(format!(
+                "{field}.secretKeyRef: {absent}; the session goes without a password"
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Notes a problem once: a BGPPeer and its reverses may come to the same one.
+    fn complain(&mut self, problem: Problem) {
+        if !self.out.problems.contains(&problem) {
+            self.out.problems.push(problem);
         }
     }
 
     fn neighbours(&self, peer: &PeerFacts) -> Vec<Neighbour> {
         match &peer.target {
+            PeerTarget::Workloads { .. } => Vec::new(),
             PeerTarget::Nodes(selector) => self
                 .world
                 .nodes
@@ -136,24 +233,24 @@ impl Resolver<'_> {
                 }
                 _ => continue,
             };
+            let mut ends = Vec::new();
             for (node_name, node) in &world.nodes {
                 let is_in_scope = match &peer.scope {
                     PeerScope::Global => true,
                     PeerScope::Node(name) => name == node_name,
                     PeerScope::Selected(selector) => selector.matches(&node.labels),
                 };
-                if !is_in_scope || node_name == self.name {
-                    continue;
-                }
-                for mut end in self.node_ends(node_name, node) {
-                    if families.contains(&Family::of(end.addr)) {
-                        // The other end shows itself by its AS of that session; ours stays the node's.
-                        end.asn = peer.options.local_as.unwrap_or(end.asn);
-                        let options = PeerOptions { local_as: None, ..peer.options.clone() };
-                        self.add(peer_name, PeerKind::Node, end, &options);
-                    }
+                if is_in_scope && node_name != self.name {
+                    let of_family = |end: &Neighbour| families.contains(&Family::of(end.addr));
+                    ends.extend(self.node_ends(node_name, node).into_iter().filter(of_family));
                 }
             }
+            // The other end shows itself by its AS of that session; ours stays the node's.
+            for end in &mut ends {
+                end.asn = peer.options.local_as.unwrap_or(end.asn);
+            }
+            let options = PeerOptions { local_as: None, ..peer.options.clone() };
+            self.add_all(peer_name, &options, ends.into_iter().map(|end| (PeerKind::Node, end)));
         }
     }
 
@@ -165,7 +262,14 @@ impl Resolver<'_> {
     }
 
     /// Adds an explicit session, unless one to the same address and port is there.
-    fn add(&mut self, peer_name: &SmolStr, kind: PeerKind, to: Neighbour, options: &PeerOptions) {
+    fn add(
+        &mut self,
+        peer_name: &SmolStr,
+        kind: PeerKind,
+        to: Neighbour,
+        options: &PeerOptions,
+        password: Option<Password>,
+    ) {
         let PeerOptions {
             local_as,
             from_node_addr,
@@ -176,16 +280,20 @@ impl Resolver<'_> {
             allow_local_as,
             ttl_security_hops,
             reachable_by,
+            filters,
+            password: _,
+            bfd,
+            long_lived,
         } = options;
         let Some(own_addr) = self.own.addr(Family::of(to.addr)).filter(|own| *own != to.addr) else { return };
         if let Some(via) = *reachable_by
             && Family::of(via) != Family::of(to.addr)
         {
             let text = format!(
-                "reachableBy {via} is of another family than the peer {}; no session with it",
+                "reachableBy: {via} is of another family than the peer {}; no session with it",
                 to.addr
             );
-            self.out.problems.push(Problem { resource: bgp_peer(peer_name), text });
+            self.complain(problem(Kind::BGPPeer, peer_name, text));
             return;
         }
         let local_as = local_as.unwrap_or_else(|| self.world.node_as(self.own));
@@ -198,13 +306,21 @@ impl Resolver<'_> {
             local_as,
             own_addr,
             from_own_addr: *from_node_addr,
-            passive: kind == PeerKind::Global && to.is_calico_node && is_passive(own_addr, to.addr),
+            passive: match kind {
+                PeerKind::Global => to.is_calico_node && is_passive(own_addr, to.addr),
+                PeerKind::LocalWorkload => true,
+                PeerKind::Node | PeerKind::Mesh => false,
+            },
             ttl_security_hops: ttl_security_hops.filter(|hops| *hops > 0),
             reflect_as: self.own.cluster_id.filter(|own| !is_external && to.cluster_id != Some(*own)),
             restart_time_secs: *restart_time_secs,
             keepalive_secs: *keepalive_secs,
             next_hop,
             allow_local_as: *allow_local_as,
+            filters: filters.clone(),
+            password,
+            bfd: *bfd,
+            long_lived: *long_lived,
         };
         if let Entry::Vacant(vacant) = self.explicit.entry((to.addr, to.port.unwrap_or(BGP_PORT))) {
             vacant.insert(session);
@@ -224,6 +340,9 @@ impl Resolver<'_> {
         if config.mesh_enabled == Some(false) || self.own.cluster_id.is_some() {
             return;
         }
+        let about = |text| problem(Kind::BGPConfiguration, "default", text);
+        let password = self.password(config.mesh_password.as_ref(), "nodeMeshPassword", about);
+        let Ok(password) = password else { return };
         let local_as = self.world.node_as(self.own);
         let mut owners: BTreeMap<IpAddr, &SmolStr> = BTreeMap::new();
         for (name, node) in &self.world.nodes {
@@ -234,14 +353,14 @@ impl Resolver<'_> {
                 let Some(own_addr) = self.own.addr(Family::of(end.addr)) else { continue };
                 if end.addr == own_addr {
                     let text = format!("its address {} is this node's own; no session with it", end.addr);
-                    self.out.problems.push(Problem { resource: calico_node(name), text });
+                    self.out.problems.push(problem(Kind::Node, name, text));
                     continue;
                 }
                 if let Some(owner) = owners.insert(end.addr, name) {
                     owners.insert(end.addr, owner);
                     let text =
                         format!("its address {} is that of {owner} too; one session for both", end.addr);
-                    self.out.problems.push(Problem { resource: calico_node(name), text });
+                    self.out.problems.push(problem(Kind::Node, name, text));
                     continue;
                 }
                 self.out.sessions.push(Session {
@@ -259,6 +378,10 @@ impl Resolver<'_> {
                     keepalive_secs: None,
                     next_hop: NextHopMode::Auto,
                     allow_local_as: None,
+                    filters: Vec::new(),
+                    password: password.clone(),
+                    bfd: config.mesh_bfd,
+                    long_lived: config.mesh_long_lived,
                 });
             }
         }
@@ -277,14 +400,6 @@ impl Resolver<'_> {
 /// text** (spec 6 §3.3, point 7). Both ends must agree, so this cannot be improved on.
 fn is_passive(own: IpAddr, peer: IpAddr) -> bool {
     peer.to_string() > own.to_string()
-}
-
-fn bgp_peer(name: &str) -> ResourceKey {
-    ResourceKey { kind: Kind::BGPPeer, namespace: SmolStr::default(), name: SmolStr::new(name) }
-}
-
-fn calico_node(name: &str) -> ResourceKey {
-    ResourceKey { kind: Kind::Node, namespace: SmolStr::default(), name: SmolStr::new(name) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use calico_net::{Asn, Cidr, Family};
 use calico_selector::Selector;
 use smol_str::SmolStr;
 
+use crate::filter::Filter;
 use crate::intent::{Advertisement, LogLevel, NextHopMode};
+use crate::password::{SecretData, SecretRef};
 
 /// A node, as far as BGP is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,13 @@ pub enum PeerTarget {
     },
     /// Calico nodes that match; address, AS and port come from them.
     Nodes(Selector),
+    /// Workloads of the node itself that match.
+    Workloads {
+        /// By their labels.
+        selector: Selector,
+        /// Their AS.
+        asn: Asn,
+    },
 }
 
 /// A BGPPeer.
@@ -110,6 +119,14 @@ pub struct PeerOptions {
     pub ttl_security_hops: Option<u8>,
     /// `reachableBy`.
     pub reachable_by: Option<IpAddr>,
+    /// `filters`: BGPFilters by name, in order.
+    pub filters: Vec<SmolStr>,
+    /// `password.secretKeyRef`.
+    pub password: Option<SecretRef>,
+    /// Watch the way to the peer with BFD.
+    pub bfd: bool,
+    /// Long-lived graceful restart.
+    pub long_lived: bool,
 }
 
 impl Default for PeerOptions {
@@ -124,6 +141,10 @@ impl Default for PeerOptions {
             allow_local_as: None,
             ttl_security_hops: None,
             reachable_by: None,
+            filters: Vec::new(),
+            password: None,
+            bfd: false,
+            long_lived: false,
         }
     }
 }
@@ -141,6 +162,12 @@ pub struct ConfigFacts {
     pub log_level: Option<LogLevel>,
     /// `nodeMeshMaxRestartTime`.
     pub mesh_restart_time_secs: Option<u32>,
+    /// `nodeMeshPassword.secretKeyRef`.
+    pub mesh_password: Option<SecretRef>,
+    /// Watch the ways between nodes of the mesh with BFD.
+    pub mesh_bfd: bool,
+    /// Long-lived graceful restart between nodes of the mesh.
+    pub mesh_long_lived: bool,
     /// `bindMode: NodeIP`.
     pub node_ip_only: bool,
     /// `ignoredInterfaces`.
@@ -180,6 +207,15 @@ pub struct PoolFacts {
     pub encapsulation: Encapsulation,
 }
 
+/// A workload of this node, as far as BGP is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadFacts {
+    /// Its addresses, each whole (/32 or /128).
+    pub addrs: Vec<Cidr>,
+    /// What `localWorkloadSelector` sees.
+    pub labels: Labels,
+}
+
 /// The part of the datastore that the mesh is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
@@ -187,14 +223,18 @@ pub struct World {
     pub nodes: BTreeMap<SmolStr, NodeFacts>,
     /// BGPPeers by name.
     pub peers: BTreeMap<SmolStr, PeerFacts>,
+    /// BGPFilters by name.
+    pub filters: BTreeMap<SmolStr, Filter>,
+    /// Secrets by name, of those that passwords are in.
+    pub secrets: BTreeMap<SmolStr, SecretData>,
     /// BGPConfigurations by name.
     pub configs: BTreeMap<SmolStr, ConfigFacts>,
     /// IPPools by name.
     pub pools: BTreeMap<SmolStr, PoolFacts>,
     /// Blocks that this node has claimed and not just begun to claim: confirmed or being given up (spec 6 §3.2).
     pub blocks: std::collections::BTreeSet<Cidr>,
-    /// The addresses of this node's workloads, each whole (/32 or /128), by WorkloadEndpoint.
-    pub workloads: BTreeMap<ResourceKey, Vec<Cidr>>,
+    /// This node's workloads, by WorkloadEndpoint.
+    pub workloads: BTreeMap<ResourceKey, WorkloadFacts>,
 }
 
 impl World {
@@ -203,7 +243,7 @@ impl World {
         let mut borrowed: Vec<Cidr> = self
             .workloads
             .values()
-            .flatten()
+            .flat_map(|workload| &workload.addrs)
             .filter(|addr| self.pools.values().any(|pool| pool.cidr.covers(addr)))
             .filter(|addr| !self.blocks.iter().any(|block| block.covers(addr)))
             .copied()

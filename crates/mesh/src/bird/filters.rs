@@ -15,7 +15,7 @@ use super::{add_community, line, suffix};
 use crate::intent::{BgpIntent, Programmer};
 
 /// The sum of a route's metric and its local preference.
-const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
+pub(super) const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
 
 /// The `preference` of a route that must win; the daemon's own for static routes.
 const ELEVATED_PREFERENCE: u32 = 200;
@@ -86,10 +86,11 @@ fn render_import(text: &mut String, suffix: &str, normal: u32) {
     line(
         text,
         format_args!(
-            "filter calico_import_{suffix} {{
+            "function calico_accept_{suffix}() {{
   if defined(bgp_local_pref) && bgp_local_pref > {normal_preference} then preference = {ELEVATED_PREFERENCE};
   accept;
-}}"
+}}
+filter calico_import_{suffix} {{ calico_accept_{suffix}(); }}"
         ),
     );
 }
@@ -100,12 +101,15 @@ fn render_export(text: &mut String, intent: &BgpIntent, family: Family, normal: 
     line(
         text,
         format_args!(
-            "function calico_export_{suffix}(bool internal_peer) {{
+            "# Before a session's own filters: they look at the preference that stands for the metric.
+function calico_metric_{suffix}() {{
   if source = RTS_BGP && defined(bgp_local_pref) then krt_metric = {METRIC_AND_PREFERENCE} - bgp_local_pref;
   else {{
     if !defined(krt_metric) then krt_metric = {normal};
     bgp_local_pref = {METRIC_AND_PREFERENCE} - krt_metric;
-  }}"
+  }}
+}}
+function calico_export_{suffix}(bool internal_peer) {{"
         ),
     );
     for pool in intent.pools_of(family).filter(|pool| !pool.export) {
@@ -139,7 +143,9 @@ fn render_export(text: &mut String, intent: &BgpIntent, family: Family, normal: 
     for (side, internal) in [("internal", true), ("external", false)] {
         line(
             text,
-            format_args!("filter calico_export_{side}_{suffix} {{ calico_export_{suffix}({internal}); }}"),
+            format_args!(
+                "filter calico_export_{side}_{suffix} {{ calico_metric_{suffix}(); calico_export_{suffix}({internal}); }}"
+            ),
         );
     }
 }

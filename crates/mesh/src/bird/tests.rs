@@ -9,7 +9,9 @@ use calico_net::Asn;
 
 use super::*;
 use crate::birdc::PeerKind;
+use crate::filter::{Condition, Filter, FilterRule, Operation, Prefixes};
 use crate::intent::{Advertisement, NormalPriority, PoolIntent, Programmer};
+use crate::password::Password;
 
 fn intent() -> BgpIntent {
     BgpIntent {
@@ -18,6 +20,8 @@ fn intent() -> BgpIntent {
         listen: Listen::default(),
         ignored_interfaces: Vec::new(),
         sessions: Vec::new(),
+        filters: std::collections::BTreeMap::new(),
+        secrets: Vec::new(),
         blocks: Vec::new(),
         borrowed: Vec::new(),
         gateways: Vec::new(),
@@ -42,6 +46,10 @@ fn session(kind: PeerKind, addr: &str, own: &str) -> Session {
         keepalive_secs: None,
         next_hop: NextHopMode::Auto,
         allow_local_as: None,
+        filters: Vec::new(),
+        password: None,
+        bfd: false,
+        long_lived: false,
     }
 }
 
@@ -131,4 +139,57 @@ fn bound_to_the_node_s_address() {
     let listen = Listen { port: None, node_ip_only: true };
     let sessions = vec![other, session(PeerKind::Mesh, "10.0.0.2", "10.0.0.1")];
     check("bound.conf", &BgpIntent { log_level: LogLevel::Silent, listen, sessions, ..intent() });
+}
+
+#[test]
+fn filters_passwords_and_bfd() {
+    let rule = |conditions, accept| FilterRule { conditions, operations: Vec::new(), accept };
+    let inside = |cidr: &str, min, max| Prefixes { cidr: cidr.parse().unwrap(), min, max };
+    let everything = Filter {
+        import_v4: vec![
+            rule(vec![Condition::Equal("10.0.0.0/8".parse().unwrap()), Condition::FromPeers], true),
+            rule(vec![Condition::NotEqual("10.0.0.0/8".parse().unwrap()), Condition::Internal(true)], false),
+            rule(vec![Condition::In(inside("10.0.0.0/8", 16, 24))], false),
+            rule(vec![Condition::NotIn(inside("10.0.0.0/8", 8, 32)), Condition::Internal(false)], true),
+            rule(vec![Condition::Interface("*.calico".into()), Condition::Priority(512)], false),
+            rule(vec![Condition::Community(Community::Standard(65000, 1))], false),
+            rule(vec![Condition::Community(Community::Large(65000, 1, 2))], false),
+            rule(vec![Condition::PathBegins(vec![Asn(65001), Asn(4_200_000_000)])], false),
+            FilterRule {
+                conditions: vec![Condition::NotIn(inside("10.0.0.0/8", 16, 16))],
+                operations: vec![
+                    Operation::AddCommunity(Community::Standard(65000, 2)),
+                    Operation::AddCommunity(Community::Large(65000, 2, 3)),
+                    Operation::Prepend(vec![Asn(1), Asn(2)]),
+                    Operation::SetPriority(2_147_483_646),
+                ],
+                accept: true,
+            },
+            rule(vec![], false),
+        ],
+        export_v4: vec![rule(vec![Condition::Internal(true)], false)],
+        import_v6: vec![rule(vec![Condition::In(inside("fd00::/8", 8, 128))], true)],
+        export_v6: vec![],
+    };
+    let of_v6 = Filter { export_v6: vec![rule(vec![], false)], ..Filter::default() };
+    let names = ["every.thing-1".into(), "v6".into()];
+    let with = |session: Session| Session { filters: names.to_vec(), ..session };
+    let peer = with(session(PeerKind::Global, "192.0.2.1", "10.0.0.1"));
+    let sessions = vec![
+        Session { remote_as: Asn(65001), password: Some(Password::new(b"it's; 1 #").unwrap()), ..peer },
+        with(session(PeerKind::Node, "fd00::3", "fd00::1")),
+        Session {
+            bfd: true,
+            long_lived: true,
+            from_own_addr: false,
+            ..session(PeerKind::Node, "10.0.0.3", "10.0.0.1")
+        },
+        Session {
+            passive: true,
+            from_own_addr: false,
+            ..session(PeerKind::LocalWorkload, "10.244.0.7", "10.0.0.1")
+        },
+    ];
+    let filters = names.iter().cloned().zip([everything, of_v6]).collect();
+    check("filters.conf", &BgpIntent { sessions, filters, ..intent() });
 }

@@ -4,6 +4,9 @@ use calico_net::Asn;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::intent::{Advertisement, Community, LogLevel, NextHopMode};
+use crate::password::SecretRef;
+use crate::world::{ConfigFacts, PeerOptions, PeerTarget};
 
 fn key(kind: Kind, name: &str) -> Key {
     Key::resource(kind, "", name)
@@ -95,7 +98,8 @@ fn peers() {
         &json!({
             "nodeSelector": "rack == '1'", "peerIP": "[fd00::5]:180", "asNumber": "1.10", "localASNumber": 65000,
             "nextHopMode": "Self", "sourceAddress": "None", "maxRestartTime": "1m0.6s", "keepaliveTime": "20s",
-            "numAllowedLocalASNumbers": 2, "ttlSecurity": 1, "reachableBy": "fd00::1", "reversePeering": "Manual"
+            "numAllowedLocalASNumbers": 2, "ttlSecurity": 1, "reachableBy": "fd00::1", "reversePeering": "Manual",
+            "filters": ["f2", "f1"], "password": {"secretKeyRef": {"name": "bgp", "key": "rr", "optional": true}}
         }),
     );
     let full = &index.world().peers["full"];
@@ -113,6 +117,10 @@ fn peers() {
             allow_local_as: Some(2),
             ttl_security_hops: Some(1),
             reachable_by: Some("fd00::1".parse().unwrap()),
+            filters: vec!["f2".into(), "f1".into()],
+            password: Some(SecretRef { name: "bgp".into(), key: "rr".into(), optional: true }),
+            bfd: false,
+            long_lived: false,
         }
     );
     assert!(problems(&index).is_empty());
@@ -132,8 +140,11 @@ fn bad_peers_are_left_out_and_named() {
         json!({"peerSelector": "all()", "maxRestartTime": "2h"}),
         json!({"peerSelector": "all()", "reachableBy": "x"}),
         json!({"peerSelector": "all()", "nextHopMode": "Sideways"}),
-        json!({"peerSelector": "all()", "filters": ["f"]}),
-        json!({"localWorkloadSelector": "all()", "asNumber": 1}),
+        json!({"localWorkloadSelector": "all()"}),
+        json!({"localWorkloadSelector": "all()", "asNumber": 1, "peerIP": "10.0.0.3"}),
+        json!({"peerIP": "10.0.0.3", "asNumber": 1, "password": {}}),
+        json!({"peerIP": "10.0.0.3", "asNumber": 1, "password": {"secretKeyRef": {"name": "a"}}}),
+        json!({"peerIP": "10.0.0.3", "asNumber": 1, "password": {"secretKeyRef": {"name": "../a", "key": "k"}}}),
         json!({"peerSelector": "all()", "numAllowedLocalASNumbers": 300}),
     ]
     .iter()
@@ -148,10 +159,38 @@ fn bad_peers_are_left_out_and_named() {
             "{problems:?}"
         );
     }
-    // A password that cannot be had is said, and the session is there without it, as Calico does.
-    let with_password = json!({"peerIP": "10.0.0.3", "asNumber": 1, "password": {}});
-    spec(&mut index, Kind::BGPPeer, "bad", &with_password);
-    assert_eq!((index.world().peers.len(), problems(&index).len()), (1, 1));
+    let annotated = json!({
+        "kind": "BGPPeer", "metadata": {"name": "bad", "annotations": {"calico-rs/bfd": "yes"}},
+        "spec": {"peerSelector": "all()"}
+    });
+    put(&mut index, &key(Kind::BGPPeer, "bad"), &annotated);
+    assert!(index.world().peers.is_empty() && problems(&index)[0].contains("annotations[calico-rs/bfd]"));
+}
+
+#[test]
+fn extensions_and_workloads_of_peers() {
+    let mut index = Index::new("a".into());
+    let peer = json!({
+        "kind": "BGPPeer", "metadata": {"name": "p", "annotations": {
+            "calico-rs/bfd": "true", "calico-rs/long-lived-graceful-restart": "true"
+        }},
+        "spec": {"localWorkloadSelector": "app == 'router'", "asNumber": 65001}
+    });
+    put(&mut index, &key(Kind::BGPPeer, "p"), &peer);
+    let facts = &index.world().peers["p"];
+    let target = PeerTarget::Workloads { selector: "app == 'router'".parse().unwrap(), asn: Asn(65001) };
+    assert_eq!((&facts.target, facts.options.bfd, facts.options.long_lived), (&target, true, true));
+    assert!(problems(&index).is_empty());
+}
+
+#[test]
+fn an_unusable_filter_is_absent() {
+    let mut index = Index::new("a".into());
+    spec(&mut index, Kind::BGPFilter, "f", &json!({"importV4": [{"action": "Accept"}]}));
+    assert_eq!(index.world().filters.len(), 1);
+    spec(&mut index, Kind::BGPFilter, "f", &json!({"importV4": [{"action": "Maybe"}]}));
+    assert!(index.world().filters.is_empty());
+    assert!(problems(&index)[0].starts_with("BGPFilter(f): importV4[0].action"), "{:?}", problems(&index));
 }
 
 #[test]
@@ -163,7 +202,7 @@ fn configurations() {
         "default",
         &json!({
             "nodeToNodeMeshEnabled": false, "asNumber": 65000, "listenPort": 178, "logSeverityScreen": "debug",
-            "nodeMeshMaxRestartTime": "2m", "bindMode": "NodeIP", "ignoredInterfaces": ["foo0"],
+            "nodeMeshMaxRestartTime": "2m", "nodeMeshPassword": {"secretKeyRef": {"name": "s", "key": "mesh"}}, "bindMode": "NodeIP", "ignoredInterfaces": ["foo0"],
             "communities": [{"name": "c1", "value": "64512:100"}, {"name": "bad", "value": "x"}],
             "prefixAdvertisements": [
                 {"cidr": "10.96.0.0/16", "communities": ["c1", "64512:1:2", "bad"]},
@@ -179,6 +218,9 @@ fn configurations() {
         listen_port: Some(178),
         log_level: Some(LogLevel::Debug),
         mesh_restart_time_secs: Some(120),
+        mesh_password: Some(SecretRef { name: "s".into(), key: "mesh".into(), optional: false }),
+        mesh_bfd: false,
+        mesh_long_lived: false,
         node_ip_only: true,
         ignored_interfaces: vec!["foo0".into()],
         advertisements: Some(vec![Advertisement { cidr: "10.96.0.0/16".parse().unwrap(), communities }]),
@@ -229,7 +271,8 @@ fn workloads_of_this_node() {
     put(&mut index, &key("a-k8s-web-eth0"), &endpoint("a"));
     // Its name begins like ours.
     put(&mut index, &key("a--b-k8s-web-eth0"), &endpoint("a-b"));
-    let addrs: Vec<String> = index.world().workloads.values().flatten().map(Cidr::to_string).collect();
+    let addrs: Vec<String> =
+        index.world().workloads.values().flat_map(|w| &w.addrs).map(Cidr::to_string).collect();
     assert_eq!(addrs, ["10.0.0.1/32", "fd00::1/128"], "whole ones that are its own, no floating one");
     index.update(&key("a-k8s-web-eth0"), None);
     assert!(index.world().workloads.is_empty());
@@ -241,6 +284,7 @@ fn what_is_followed_is_what_is_understood() {
     for key in [
         key(Kind::Node, "x"),
         key(Kind::BGPPeer, "x"),
+        key(Kind::BGPFilter, "x"),
         key(Kind::BGPConfiguration, "default"),
         key(Kind::IPPool, "x"),
         Key::resource(Kind::WorkloadEndpoint, "default", "a-k8s-web-eth0"),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::intent::{Advertisement, Community, LogLevel};
-use crate::world::ConfigFacts;
+use crate::world::{ConfigFacts, WorkloadFacts};
 
 fn local(router_id: &str) -> Local {
     Local { node: "a".into(), router_id: router_id.into() }
@@ -92,13 +92,14 @@ fn borrowed_is_what_is_in_a_pool_and_in_no_block_of_ours() {
     };
     world.pools.insert("p".into(), pool("10.1.0.0/16"));
     world.blocks.extend(cidrs(&["10.1.0.0/26"]));
+    let with = |addrs: &[&str]| WorkloadFacts { addrs: cidrs(addrs), ..WorkloadFacts::default() };
     let key = |name: &str| ResourceKey {
         kind: Kind::WorkloadEndpoint,
         namespace: "default".into(),
         name: name.into(),
     };
-    world.workloads.insert(key("x"), cidrs(&["10.1.9.9/32", "10.1.0.5/32", "192.0.2.1/32"]));
-    world.workloads.insert(key("y"), cidrs(&["10.1.9.1/32"]));
+    world.workloads.insert(key("x"), with(&["10.1.9.9/32", "10.1.0.5/32", "192.0.2.1/32"]));
+    world.workloads.insert(key("y"), with(&["10.1.9.1/32"]));
     let borrowed = |world: &World| world.resolve(&local("")).0.borrowed;
     assert_eq!(borrowed(&world), cidrs(&["10.1.9.1/32", "10.1.9.9/32"]));
     // A block that is given up before its last workload: the address takes its place at once.

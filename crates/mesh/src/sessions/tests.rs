@@ -1,9 +1,10 @@
 //! Each rule of spec 6 §3.3 on its own.
 
+use calico_api::ResourceKey;
 use calico_selector::Selector;
 
 use super::*;
-use crate::world::ConfigFacts;
+use crate::world::{ConfigFacts, WorkloadFacts};
 
 fn node(v4: &str, v6: &str) -> NodeFacts {
     NodeFacts {
@@ -232,6 +233,7 @@ fn options_reach_the_session() {
         allow_local_as: Some(2),
         ttl_security_hops: Some(1),
         reachable_by: Some("10.0.0.254".parse().unwrap()),
+        ..PeerOptions::default()
     };
     let target = at("192.0.2.1", None, 65010);
     world.peers.insert("p".into(), PeerFacts { scope: PeerScope::Global, target, reverse: true, options });
@@ -252,6 +254,10 @@ fn options_reach_the_session() {
             keepalive_secs: Some(5),
             next_hop: NextHopMode::Keep,
             allow_local_as: Some(2),
+            filters: Vec::new(),
+            password: None,
+            bfd: false,
+            long_lived: false,
         }]
     );
     let gateway = Gateway { peer: "192.0.2.1".parse().unwrap(), via: "10.0.0.254".parse().unwrap() };
@@ -273,7 +279,7 @@ fn a_gateway_of_the_other_family_leaves_the_peer_out() {
     world.peers.insert("good".into(), peer(PeerScope::Global, at("192.0.2.2", None, 65010)));
     let seen = sessions(&world, "a");
     assert_eq!(seen.sessions.len(), 1);
-    assert!(seen.problems[0].to_string().starts_with("BGPPeer(bad): reachableBy fd00::1"));
+    assert!(seen.problems[0].to_string().starts_with("BGPPeer(bad): reachableBy: fd00::1"));
 }
 
 #[test]
@@ -306,4 +312,130 @@ fn the_gateway_is_that_of_the_peer_that_won() {
     // The winner is reached directly.
     world.peers.insert("1".into(), via(""));
     assert_eq!(gateways(&world), Vec::<String>::new());
+}
+
+fn filter() -> crate::filter::Filter {
+    crate::filter::Filter::default()
+}
+
+fn secret(name: &str, key: &str) -> Option<crate::password::SecretRef> {
+    Some(crate::password::SecretRef { name: name.into(), key: key.into(), optional: false })
+}
+
+fn secret_data(key: &str, text: &str) -> crate::password::SecretData {
+    crate::password::SecretData([(key.into(), text.as_bytes().to_vec())].into())
+}
+
+fn texts(sessions: &Sessions) -> Vec<String> {
+    sessions.problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_peer_with_a_filter_that_is_not_there_is_left_out_alone() {
+    let mut world = without_mesh(three());
+    let mut filtered = peer(PeerScope::Global, at("192.0.2.1", None, 65001));
+    filtered.options.filters = vec!["f1".into(), "f2".into()];
+    world.peers.insert("filtered".into(), filtered);
+    world.peers.insert("plain".into(), peer(PeerScope::Global, at("192.0.2.2", None, 65001)));
+    world.filters.insert("f1".into(), filter());
+    assert_eq!(names(&world, "a"), ["Global_192_0_2_2"]);
+    let seen = texts(&sessions(&world, "a"));
+    assert_eq!(
+        seen,
+        ["BGPPeer(filtered): filters[1]: there is no usable BGPFilter f2; no session comes of it"]
+    );
+    world.filters.insert("f2".into(), filter());
+    let all = sessions(&world, "a");
+    assert_eq!(all.sessions[0].filters, ["f1", "f2"]);
+    assert!(all.problems.is_empty() && all.sessions.len() == 2);
+}
+
+#[test]
+fn passwords_of_peers() {
+    let mut world = without_mesh(three());
+    let mut secured = peer(PeerScope::Global, at("192.0.2.1", None, 65001));
+    secured.options.password = secret("bgp", "rr");
+    world.peers.insert("secured".into(), secured);
+    // Not there: said, and the session goes without.
+    let seen = sessions(&world, "a");
+    assert_eq!((seen.sessions.len(), &seen.sessions[0].password), (1, &None));
+    assert!(texts(&seen)[0].contains("password.secretKeyRef: there is no Secret bgp"), "{:?}", texts(&seen));
+    assert_eq!(seen.secrets.iter().collect::<Vec<_>>(), ["bgp"]);
+    world.secrets.insert("bgp".into(), secret_data("other", "x"));
+    assert!(texts(&sessions(&world, "a"))[0].contains("has no key rr"));
+    world.secrets.insert("bgp".into(), secret_data("rr", "so secret"));
+    let seen = sessions(&world, "a");
+    assert_eq!(seen.sessions[0].password.as_ref().map(Password::reveal), Some("so secret"));
+    assert!(seen.problems.is_empty());
+    // One that BIRD cannot take: a session without it would be another than what was asked for.
+    world.secrets.insert("bgp".into(), secret_data("rr", "a\"b"));
+    let seen = sessions(&world, "a");
+    assert!(seen.sessions.is_empty());
+    assert!(texts(&seen)[0].contains("double quote") && texts(&seen)[0].contains("no session"));
+    // Nobody needs to hear of one that may be absent.
+    world.secrets.clear();
+    world.peers.get_mut("secured").unwrap().options.password.as_mut().unwrap().optional = true;
+    assert!(sessions(&world, "a").problems.is_empty());
+}
+
+#[test]
+fn the_mesh_has_its_password_and_a_reverse_that_of_its_peer() {
+    let mut world = three();
+    world.configs.entry("default".into()).or_default().mesh_password = secret("bgp", "mesh");
+    world.secrets.insert("bgp".into(), secret_data("mesh", "m"));
+    let seen = sessions(&world, "a");
+    assert!(seen.sessions.iter().all(|s| s.password.as_ref().is_some_and(|p| p.reveal() == "m")));
+    world.secrets.clear();
+    let seen = sessions(&world, "a");
+    assert_eq!(seen.sessions.len(), 2);
+    assert_eq!(
+        texts(&seen),
+        [
+            "BGPConfiguration(default): nodeMeshPassword.secretKeyRef: there is no Secret bgp; the session goes without a password"
+        ]
+    );
+    world.secrets.insert("bgp".into(), secret_data("mesh", ""));
+    assert!(sessions(&world, "a").sessions.is_empty());
+    let mut world = without_mesh(three());
+    let mut secured = peer(PeerScope::Node("a".into()), at("10.0.0.2", None, 64512));
+    secured.options.password = secret("bgp", "rr");
+    world.peers.insert("secured".into(), secured);
+    world.secrets.insert("bgp".into(), secret_data("rr", "r"));
+    for node in ["a", "b"] {
+        let seen = sessions(&world, node);
+        assert_eq!(seen.sessions[0].password.as_ref().map(Password::reveal), Some("r"), "{node}");
+    }
+    assert!(sessions(&world, "c").secrets.is_empty(), "no secret is looked for that no session needs");
+}
+
+#[test]
+fn workloads_of_the_node_are_passive_peers() {
+    let mut world = without_mesh(three());
+    world.nodes.insert("a".into(), node("10.0.0.1", "fd00::1"));
+    let target = PeerTarget::Workloads { selector: selector("app == 'router'"), asn: Asn(65001) };
+    let mut peering = peer(PeerScope::Selected(selector("has(rack)")), target);
+    peering.options.filters = vec!["f".into()];
+    world.peers.insert("pods".into(), peering);
+    world.filters.insert("f".into(), filter());
+    for (name, app, addrs) in [
+        ("w1", "router", vec!["10.244.0.7/32", "fd00:10::7/128"]),
+        ("w2", "web", vec!["10.244.0.8/32"]),
+        ("w3", "router", vec!["10.244.0.9/32"]),
+    ] {
+        let key =
+            ResourceKey { kind: Kind::WorkloadEndpoint, namespace: "default".into(), name: name.into() };
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+        let facts = WorkloadFacts { addrs, labels: [("app".into(), app.into())].into() };
+        world.workloads.insert(key, facts);
+    }
+    assert!(names(&world, "a").is_empty(), "the node is not selected");
+    world.nodes.get_mut("a").unwrap().labels.insert("rack".into(), "1".into());
+    let expected = ["Local_Workload_10_244_0_7", "Local_Workload_10_244_0_9", "Local_Workload_fd00_10__7"];
+    assert_eq!(names(&world, "a"), expected);
+    for session in sessions(&world, "a").sessions {
+        assert!(session.passive && !session.from_own_addr && session.filters == ["f"]);
+        assert_eq!((session.remote_as, session.local_as), (Asn(65001), Asn(64512)));
+    }
+    // No other node peers back.
+    assert!(names(&world, "b").is_empty());
 }
