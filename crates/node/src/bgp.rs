@@ -1,19 +1,24 @@
 //! Datastore → BIRD: follows what BGP is made of and keeps the supervised daemon's configuration up to date.
 
 mod handover;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use calico_mesh::{Index, Local, Problem, bird};
+use calico_mesh::password::SecretData;
+use calico_mesh::{BgpIntent, Index, Local, Problem, bird};
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use futures::FutureExt;
+use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
+pub use self::secrets::SecretSource;
+use self::secrets::Secrets;
 use crate::bird::Bird;
 
 /// How far this is, and what it could not use.
@@ -37,31 +42,36 @@ pub struct BgpReport {
 /// may be seen first although the block was claimed before.
 const BLOCK_SETTLE: Duration = Duration::from_millis(200);
 
+/// How long to wait for passwords that were not needed before: sessions come up with them rather than without, and then
+/// anew.
+const SECRETS_SETTLE: Duration = Duration::from_millis(500);
+
 /// Runs until it is told to stop.
 pub async fn run_bgp(
     store: Arc<dyn Store>,
     local: Local,
+    secrets: SecretSource,
     bird: Bird,
     reporter: watch::Sender<BgpReport>,
     shutdown: CancellationToken,
 ) {
     let selections = Index::selections(&local.node);
     let mut syncer = Syncer::spawn(store, selections, SyncerOptions::default());
-    let mut feed = Feed { index: Index::new(local.node.clone()), in_sync: false };
+    let mut feed =
+        Feed { index: Index::new(local.node.clone()), in_sync: false, secrets: Secrets::new(secrets) };
     let mut borrowed = BTreeSet::new();
     let mut handover = Handover::default();
     let mut again: Option<Instant> = None;
     loop {
-        let event = tokio::select! {
+        tokio::select! {
             () = shutdown.cancelled() => return,
-            event = syncer.next() => event,
-            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
-                again = apply(&feed.index, &local, &mut handover, &bird, &reporter);
-                continue;
-            }
-        };
-        let Some(event) = event else { return };
-        feed.take(event);
+            event = syncer.next() => match event {
+                Some(event) => feed.take(event),
+                None => return,
+            },
+            news = feed.secrets.next() => feed.take_secrets(news),
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+        }
         // Whatever is there already belongs to the same change: it is computed once.
         while let Some(Some(event)) = syncer.next().now_or_never() {
             feed.take(event);
@@ -76,7 +86,8 @@ pub async fn run_bgp(
             }
         }
         borrowed = feed.index.world().borrowed().into_iter().collect();
-        again = apply(&feed.index, &local, &mut handover, &bird, &reporter);
+        let resolved = feed.resolve(&local).await;
+        again = apply(&feed.index, resolved, &local, &mut handover, &bird, &reporter);
     }
 }
 
@@ -84,6 +95,7 @@ pub async fn run_bgp(
 struct Feed {
     index: Index,
     in_sync: bool,
+    secrets: Secrets,
 }
 
 impl Feed {
@@ -97,18 +109,45 @@ impl Feed {
             SyncEvent::InSync => self.in_sync = true,
         }
     }
+
+    fn take_secrets(&mut self, news: Vec<(SmolStr, Option<SecretData>)>) {
+        for (name, data) in news {
+            self.index.update_secret(&name, data);
+        }
+    }
+
+    /// What the speaker must do; with the passwords that it takes, if they are to be had soon.
+    async fn resolve(&mut self, local: &Local) -> (BgpIntent, Vec<Problem>) {
+        let resolved = self.index.world().resolve(local);
+        for name in self.secrets.want(&resolved.0.secrets) {
+            self.index.update_secret(&name, None);
+        }
+        if self.secrets.is_settled() {
+            return resolved;
+        }
+        let deadline = Instant::now() + SECRETS_SETTLE;
+        while !self.secrets.is_settled()
+            && let Ok(news) = timeout_at(deadline, self.secrets.next()).await
+        {
+            self.take_secrets(news);
+        }
+        // One that may not be read never settles; it must not delay every later change too.
+        self.secrets.wait_no_longer();
+        self.index.world().resolve(local)
+    }
 }
 
 /// Tells BIRD what the datastore wants. The supervisor takes only the newest text, so a burst costs one change. Returns
 /// when to do so again although nothing has changed.
 fn apply(
     index: &Index,
+    resolved: (BgpIntent, Vec<Problem>),
     local: &Local,
     handover: &mut Handover,
     bird: &Bird,
     reporter: &watch::Sender<BgpReport>,
 ) -> Option<Instant> {
-    let (mut intent, mut problems) = index.world().resolve(local);
+    let (mut intent, mut problems) = resolved;
     problems.extend(index.problems());
     problems.sort_unstable();
     let again = handover.adjust(&mut intent.pools, Instant::now());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::bgp::{BgpReport, run_bgp};
+use crate::bgp::{BgpReport, SecretSource, run_bgp};
 use crate::bird::daemon::Paths;
 use crate::bird::{Bird, BirdReport};
 use crate::health::{Health, Promise, Report, Reporter};
@@ -42,6 +42,8 @@ pub struct NodeArgs {
     pub started: Started,
     /// `CALICO_ROUTER_ID`; empty if unset.
     pub router_id: String,
+    /// Where the passwords of sessions are.
+    pub secrets: SecretSource,
     /// Whose age decides how readiness judges.
     pub nodename_file: PathBuf,
     /// How often the node's address is looked at again; never with `None`.
@@ -78,6 +80,7 @@ impl NodeArgs {
                 .map_err(|problem| SettingError { variable: name.to_owned(), problem })?,
         };
         Ok(NodeArgs {
+            secrets: SecretSource::from_vars(&store, vars),
             store,
             started,
             router_id: vars("CALICO_ROUTER_ID").unwrap_or_default().trim().to_owned(),
@@ -97,6 +100,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
         store,
         started,
         router_id,
+        secrets,
         nodename_file,
         address_poll,
         bird,
@@ -129,7 +133,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
         let local = Local { node: node.clone(), router_id };
         tokio::join!(
             supervisor.run(shutdown.clone()),
-            run_bgp(store.clone(), local, bird, reporter, shutdown.clone()),
+            run_bgp(store.clone(), local, secrets, bird, reporter, shutdown.clone()),
             status.run(shutdown.clone()),
         );
     };

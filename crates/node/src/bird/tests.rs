@@ -9,13 +9,15 @@ use std::thread::JoinHandle;
 use calico_api::{Kind, ResourceKey};
 use calico_linux::netns::Netns;
 use calico_mesh::birdc::{PeerName, command, parse_protocols, parse_status};
-use calico_mesh::world::{Encapsulation, NodeFacts, PoolFacts};
+use calico_mesh::world::{Encapsulation, NodeFacts, PoolFacts, WorkloadFacts};
 use calico_mesh::{Local, World};
 use tempfile::TempDir;
 
 use super::control::ask;
 use super::*;
 use crate::testing::{block_on, connect, ip, is_possible, kill, wait_for};
+
+mod peers;
 
 /// One node: a namespace, and a supervised BIRD in it.
 struct TestNode {
@@ -134,7 +136,8 @@ fn world(n: u8, dead: bool) -> World {
 /// A workload of the node whose world it is, with an address of another node's block.
 fn lend(world: &mut World, addr: &str) {
     let key = ResourceKey { kind: Kind::WorkloadEndpoint, namespace: "default".into(), name: addr.into() };
-    world.workloads.insert(key, vec![addr.parse().unwrap()]);
+    let facts = WorkloadFacts { addrs: vec![addr.parse().unwrap()], ..WorkloadFacts::default() };
+    world.workloads.insert(key, facts);
 }
 
 fn configure(node: &TestNode, n: u8, world: &World) {
