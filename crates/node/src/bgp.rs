@@ -177,3 +177,6 @@ fn log_new_problems(before: &[Problem], now: &[Problem]) {
         tracing::warn!(resource = %problem.resource, "{}", problem.text);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,40 @@ fn filters_decide_and_change_routes() {
 }
 
 #[test]
+fn a_workload_of_the_node_connects_and_is_heard() {
+    if !is_possible() {
+        return;
+    }
+    let (a, b) = pair();
+    let without_mesh = ConfigFacts { mesh_enabled: Some(false), ..ConfigFacts::default() };
+    let peer = |target| PeerFacts {
+        scope: PeerScope::Global,
+        target,
+        reverse: true,
+        options: PeerOptions::default(),
+    };
+    // What looks like the other node is a workload of this one.
+    let mut node = configured(1, false, &without_mesh);
+    node.nodes.remove("n2");
+    lend(&mut node, "10.9.0.2/32");
+    let workload = node.workloads.values_mut().next().unwrap();
+    workload.labels.insert("app".into(), "router".into());
+    let selector = "app == 'router'".parse().unwrap();
+    let asn = "65100".parse().unwrap();
+    node.peers.insert("pods".into(), peer(PeerTarget::Workloads { selector, asn }));
+    let mut router = configured(2, false, &without_mesh);
+    router.nodes.get_mut("n2").unwrap().asn = Some(asn);
+    let to =
+        PeerTarget::Address { addr: "10.9.0.1".parse().unwrap(), port: None, asn: "64512".parse().unwrap() };
+    router.peers.insert("node".into(), peer(to));
+    router.nodes.remove("n1");
+    configure(&a, 1, &node);
+    configure(&b, 2, &router);
+    a.wait_for_route("10.20.2.0/26 via 10.9.0.2");
+    assert!(a.protocols().iter().any(|p| p.name == "Local_Workload_10_9_0_2" && p.is_established()));
+}
+
+#[test]
 fn a_member_that_is_away_does_not_hold_up_one_that_was_restarted() {
     if !is_possible() {
         return;
