@@ -26,9 +26,11 @@ PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 e
             debian-archive-keyring
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
+# Routers that are none of ours, for the labs of BGP. Their services stay off.
+BGP_PACKAGES := frr gobgpd
 
 .PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s \
-        cyclonus-parts test-cyclonus demo demo-k8s test fmt clippy unit tidy \
+        cyclonus-parts test-cyclonus bgp-setup test-bgp lab-reflectors lab-racks demo demo-k8s test fmt clippy unit tidy \
         lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
 help: ## Show the targets
@@ -88,6 +90,18 @@ cyclonus-parts: k8s-setup
 test-cyclonus: k8s-parts cyclonus-parts image ## cyclonus judges network policy on three nodes (CYCLONUS="--include end-port")
 	@mkdir -p $(LOGS)
 	crates/lab/k8s/cyclonus/run $(BINARY) $(TARGETDIR)/image/calico.tar $(LOGS) $(CYCLONUS)
+
+bgp-setup: setup
+	$(call install-missing,$(BGP_PACKAGES))
+
+# One lab at a time: what is timed must not wait for another lab.
+test-bgp: bgp-setup ## BGP: reflectors, racks, speakers of others, restarts in a mesh (15 minutes)
+	CALICO_BGP_CASES=all cargo test --quiet --locked --package calico --test lab_bgp_reflectors --test lab_bgp_racks \
+	  --test lab_bgp_peers --test lab_bgp_restarts -- --nocapture --test-threads 1
+
+lab-reflectors lab-racks: build bgp-setup ## Twelve nodes with two reflectors; two racks with FRR. They stay up: docs/lab-bgp.md
+	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab up --topology $(@:lab-%=%)
+	$(if $(filter 0,$(shell id -u)),,sudo) $(BINARY) lab status
 
 # Not position-independent, as Go's binaries: 150 page faults and 33,000 relocations less at every start of the plugin.
 build: setup ## Build the binary (release) and print its size

@@ -10,6 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::k8s::{self, args::K8sCommand};
 use crate::probe::{self, Probe};
 use crate::race::{self, victim::Victim};
+use crate::router::{self, args::RouterCommand};
+use crate::speaker::Daemon;
+use crate::topology::Topology;
 use crate::{demo, fabric, init, state::Lab, status, workload};
 
 /// Where a lab lives unless told otherwise.
@@ -43,15 +46,15 @@ enum Command {
     Up(UpArgs),
     /// End every process of the lab and remove it.
     Down,
-    /// Show nodes, endpoints, routes and BGP sessions.
+    /// Show nodes, routers, endpoints, routes and BGP sessions.
     Status {
         /// `ps` or `json`.
         #[arg(short, long, default_value = "ps")]
         output: String,
     },
-    /// Run a command on a node, in a workload, or in the fabric.
+    /// Run a command on a node, on a router, in a workload, or in the fabric.
     Exec {
-        /// A node, a workload, or `fabric`.
+        /// A node, a router, a workload, or `fabric`.
         place: String,
         /// The command and its arguments.
         #[arg(trailing_var_arg = true, required = true)]
@@ -60,6 +63,9 @@ enum Command {
     /// Attach or detach workloads with the CNI plugin.
     #[command(subcommand)]
     Workload(WorkloadCommand),
+    /// Routers that are no nodes of ours, run by FRR, GoBGP or BIRD: peers from outside.
+    #[command(subcommand)]
+    Router(RouterCommand),
     /// Build a lab, run the policy story with real requests, and take it down again.
     Demo(DemoArgs),
     /// A real Kubernetes cluster: control plane, nodes, kubectl.
@@ -82,12 +88,18 @@ enum Command {
 /// How to build a lab.
 #[derive(clap::Args, Debug, Clone)]
 pub struct UpArgs {
-    /// How many nodes.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
-    pub nodes: u8,
-    /// Over how many subnets the nodes are spread in turn; the fabric routes between them.
+    /// How the nodes are connected, and with whom they speak BGP.
+    #[arg(long, value_enum, default_value_t = Topology::Flat)]
+    pub topology: Topology,
+    /// How many nodes. [default: 3; of reflectors 12, of racks 4]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub nodes: Option<u8>,
+    /// Over how many subnets the nodes are spread in turn; the fabric routes between them. Racks are subnets of their own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub subnets: u8,
+    /// What the routers of racks run.
+    #[arg(long, value_enum, default_value_t = Daemon::Frr)]
+    pub router: Daemon,
     /// Where the data lives.
     #[arg(long, value_enum, default_value_t = Datastore::Embedded)]
     pub datastore: Datastore,
@@ -186,6 +198,7 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
             println!("{name} {address}");
         }
         Command::Workload(WorkloadCommand::Del { name }) => workload::remove(&mut Lab::load(&dir)?, &name)?,
+        Command::Router(command) => router::run(&mut Lab::load(&dir)?, command)?,
         Command::Race(RaceCommand::Cni) => print_lines(&race::cni::run(&Lab::load(&dir)?)?),
         Command::Race(RaceCommand::Restart { victim, kills }) => {
             print_lines(&race::restart::run(&mut Lab::load(&dir)?, victim, kills)?);

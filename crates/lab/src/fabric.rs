@@ -13,15 +13,16 @@ use crate::args::{Datastore, UpArgs};
 use crate::namespace::{self, Namespaces};
 use crate::process::output;
 use crate::state::{Lab, MARK};
+use crate::topology::Topology;
 use crate::wait::until;
-use crate::{node, workload};
+use crate::{node, topology, workload};
 
 /// The fabric's own address on the first subnet, where etcd listens.
 pub const ADDRESS_V4: &str = "10.65.0.254";
 /// The same in IPv6.
 pub const ADDRESS_V6: &str = "fd65::fe";
 
-/// One of the fabric's subnets: a bridge, on which the fabric is the router.
+/// One of the fabric's subnets: a bridge, on which the fabric is the router, or in a rack the rack's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subnet(pub u8);
 
@@ -32,11 +33,20 @@ impl Subnet {
     }
 
     /// The router's addresses.
-    fn router(self) -> (String, String) {
+    pub fn router(self) -> (String, String) {
         match self.0 {
             0 => (ADDRESS_V4.to_owned(), ADDRESS_V6.to_owned()),
             n => (format!("10.65.{n}.254"), format!("fd65:0:0:{n:x}::fe")),
         }
+    }
+
+    /// Its prefixes.
+    pub fn prefixes(self) -> (String, String) {
+        let v6 = match self.0 {
+            0 => "fd65::/64".to_owned(),
+            n => format!("fd65:0:0:{n:x}::/64"),
+        };
+        (format!("10.65.{}.0/24", self.0), v6)
     }
 
     /// The addresses of node `number` on it.
@@ -54,6 +64,7 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
     if dir.join("state.json").exists() {
         bail!("a lab is already up in {}; `calico lab down` removes it", dir.display());
     }
+    topology::check(args)?;
     std::fs::create_dir_all(dir.join("bin")).with_context(|| format!("{}", dir.display()))?;
     std::fs::create_dir_all(dir.join("datastore"))?;
     let own = std::env::current_exe().context("own path")?;
@@ -75,15 +86,15 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
 fn spawn_all(lab: &mut Lab, args: &UpArgs) -> Result<()> {
     lab.fabric_pid = spawn_holder(lab)?;
     lab.save()?;
-    link_subnets(lab.fabric_pid, args.subnets)?;
+    link_subnets(lab.fabric_pid, if args.topology == Topology::Racks { 1 } else { args.subnets })?;
     if args.datastore == Datastore::Etcd {
         step("etcd");
         spawn_etcd(lab)?;
     }
-    for number in 1..=args.nodes {
+    topology::prepare(lab, args)?;
+    for number in 1..=args.topology.nodes(args.nodes) {
         step(&format!("node{number}"));
-        let subnet = Subnet((number - 1) % args.subnets);
-        node::spawn(lab, number, subnet, args.before.as_deref())?;
+        node::spawn(lab, number, args.topology.subnet(number, args.subnets), args.before.as_deref())?;
     }
     if !args.no_wait {
         step("waiting until all nodes are ready");
@@ -101,8 +112,8 @@ pub fn step(text: &str) {
     }
 }
 
-/// The process that holds the fabric's namespaces: a shell-less sleeper.
-fn spawn_holder(lab: &Lab) -> Result<i32> {
+/// A process that holds namespaces of its own, the fabric's or a router's: a shell-less sleeper.
+pub fn spawn_holder(lab: &Lab) -> Result<i32> {
     let mut command = Command::new("sleep");
     command
         .env(MARK, &lab.mark)
@@ -124,7 +135,7 @@ pub fn in_fabric(lab: &Lab, program: impl AsRef<std::ffi::OsStr>) -> Result<Comm
 }
 
 /// A command that runs where the process `pid` does.
-fn in_place(pid: i32, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+pub fn in_place(pid: i32, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
     let mut command = Command::new(program);
     Namespaces::of_node(pid)?.enter(&mut command);
     Ok(command)
@@ -140,19 +151,15 @@ fn link_subnets(pid: i32, subnets: u8) -> Result<()> {
     output(in_place(pid, "ip")?.args(["link", "set", "lo", "up"]))?;
     for subnet in (0..subnets).map(Subnet) {
         let (bridge, (v4, v6)) = (subnet.bridge(), subnet.router());
-        for line in [
-            format!("link add {bridge} type bridge"),
-            format!("link set {bridge} up"),
-            format!("addr add {v4}/24 dev {bridge}"),
-            format!("addr add {v6}/64 dev {bridge} nodad"),
-        ] {
+        link_bridge(pid, subnet)?;
+        for line in [format!("addr add {v4}/24 dev {bridge}"), format!("addr add {v6}/64 dev {bridge} nodad")]
+        {
             output(in_place(pid, "ip")?.args(line.split(' ')))?;
         }
     }
     // One subnet needs no router.
-    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-    for key in forwarding.into_iter().filter(|_| subnets > 1) {
-        output(in_place(pid, "sh")?.args(["-c", &format!("echo 1 > /proc/sys/{key}")]))?;
+    if subnets > 1 {
+        forward(pid)?;
     }
     // Bridged frames must not meet this namespace's netfilter hooks: the fabric is a wire.
     for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
@@ -162,28 +169,61 @@ fn link_subnets(pid: i32, subnets: u8) -> Result<()> {
     Ok(())
 }
 
+/// Makes the bridge of a subnet where the process `pid` runs; the fabric has no address on it.
+pub fn link_bridge(pid: i32, subnet: Subnet) -> Result<()> {
+    let bridge = subnet.bridge();
+    output(in_place(pid, "ip")?.args(["link", "add", &bridge, "type", "bridge"]))?;
+    output(in_place(pid, "ip")?.args(["link", "set", &bridge, "up"]))?;
+    Ok(())
+}
+
+/// Makes the place where the process `pid` runs a router.
+pub fn forward(pid: i32) -> Result<()> {
+    for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        output(in_place(pid, "sh")?.args(["-c", &format!("echo 1 > /proc/sys/{key}")]))?;
+    }
+    Ok(())
+}
+
 /// A wire from the first subnet of the fabric, where the process `fabric` runs, to `eth0` where the process `pid` runs.
 pub fn wire(fabric: i32, port: &str, pid: i32, ipv4: &str, ipv6: &str) -> Result<()> {
     wire_to(Subnet::default(), fabric, port, pid, ipv4, ipv6)
 }
 
-/// A wire from a subnet of the fabric.
+/// A wire from a subnet of the fabric, whose router leads elsewhere.
 pub fn wire_to(subnet: Subnet, fabric: i32, port: &str, pid: i32, ipv4: &str, ipv6: &str) -> Result<()> {
     let (router_v4, router_v6) = subnet.router();
+    plug(subnet, fabric, port, pid, "eth0", (ipv4, ipv6))?;
+    for line in [
+        // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
+        format!("route add default via {router_v4}"),
+        format!("-6 route add default via {router_v6}"),
+    ] {
+        output(in_place(pid, "ip")?.args(line.split(' ')))?;
+    }
+    Ok(())
+}
+
+/// A wire from a subnet of the fabric to a device with two addresses where the process `pid` runs.
+pub fn plug(
+    subnet: Subnet,
+    fabric: i32,
+    port: &str,
+    pid: i32,
+    device: &str,
+    (ipv4, ipv6): (&str, &str),
+) -> Result<()> {
     let peer = pid.to_string();
     output(
         in_place(fabric, "ip")?
-            .args(["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", &peer]),
+            .args(["link", "add", port, "type", "veth", "peer", "name", device, "netns", &peer]),
     )?;
     output(in_place(fabric, "ip")?.args(["link", "set", port, "master", &subnet.bridge(), "up"]))?;
     for line in [
         "link set lo up".to_owned(),
-        format!("addr add {ipv4}/24 dev eth0"),
-        format!("addr add {ipv6}/64 dev eth0 nodad"),
-        "link set eth0 up".to_owned(),
-        // As any machine: proxy ARP answers for the workloads' gateway only where a route leads elsewhere.
-        format!("route add default via {router_v4}"),
-        format!("-6 route add default via {router_v6}"),
+        format!("addr add {ipv4}/24 dev {device}"),
+        format!("addr add {ipv6}/64 dev {device} nodad"),
+        format!("link set {device} up"),
     ] {
         output(in_place(pid, "ip")?.args(line.split(' ')))?;
     }

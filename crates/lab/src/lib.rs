@@ -30,8 +30,11 @@ mod node;
 mod probe;
 mod process;
 mod race;
+mod router;
+mod speaker;
 mod state;
 mod status;
+mod topology;
 mod wait;
 mod workload;
 

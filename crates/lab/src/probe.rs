@@ -11,7 +11,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use serde::{Deserialize, Serialize};
 
-/// Port of both streams in the receiving workload.
+/// Port of both streams in the receiving workload, unless told otherwise.
 const PORT: u16 = 9999;
 
 /// How long the receiver waits for the last packets after the sender says that it is done.
@@ -27,6 +27,9 @@ pub enum Probe {
         /// Packets per second.
         #[arg(long, default_value_t = 1000)]
         rate: u32,
+        /// Where the other end listens.
+        #[arg(long, default_value_t = PORT)]
+        port: u16,
         /// Ends when this file appears.
         #[arg(long)]
         stop: std::path::PathBuf,
@@ -36,6 +39,9 @@ pub enum Probe {
     },
     /// Receive both streams.
     Receive {
+        /// Where to listen.
+        #[arg(long, default_value_t = PORT)]
+        port: u16,
         /// Ends shortly after this file appears.
         #[arg(long)]
         stop: std::path::PathBuf,
@@ -67,8 +73,10 @@ pub struct Report {
 /// Runs one end.
 pub fn run(probe: &Probe) -> Result<()> {
     match probe {
-        Probe::Send { to, rate, stop, report } => write(report, &send(*to, *rate, stop)?),
-        Probe::Receive { stop, report } => write(report, &receive(stop)?),
+        Probe::Send { to, rate, port, stop, report } => {
+            write(report, &send(SocketAddr::new(*to, *port), *rate, stop)?)
+        }
+        Probe::Receive { port, stop, report } => write(report, &receive(*port, stop)?),
     }
 }
 
@@ -76,9 +84,8 @@ fn write(path: &Path, report: &Report) -> Result<()> {
     std::fs::write(path, serde_json::to_vec(report)?).with_context(|| format!("{}", path.display()))
 }
 
-fn send(to: IpAddr, rate: u32, stop: &Path) -> Result<Report> {
-    let target = SocketAddr::new(to, PORT);
-    let any: IpAddr = if to.is_ipv4() { "0.0.0.0" } else { "::" }.parse()?;
+fn send(target: SocketAddr, rate: u32, stop: &Path) -> Result<Report> {
+    let any: IpAddr = if target.is_ipv4() { "0.0.0.0" } else { "::" }.parse()?;
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(target)?;
     let stop_tcp = stop.to_owned();
@@ -110,14 +117,14 @@ fn send_counters(target: SocketAddr, stop: &Path) -> Result<(u64, u64)> {
     Ok((sent, 0))
 }
 
-fn receive(stop: &Path) -> Result<Report> {
+fn receive(port: u16, stop: &Path) -> Result<Report> {
     let any: IpAddr = "::".parse()?;
-    let socket = UdpSocket::bind((any, PORT))?;
+    let socket = UdpSocket::bind((any, port))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     // Beyond the machine's limit where this process may.
     setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER)
         .or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER))?;
-    let listener = TcpListener::bind((any, PORT))?;
+    let listener = TcpListener::bind((any, port))?;
     listener.set_nonblocking(true)?;
     let stop_tcp = stop.to_owned();
     let tcp = std::thread::spawn(move || receive_counters(&listener, &stop_tcp));

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::args::Datastore;
 use crate::namespace::Namespaces;
 use crate::process;
+use crate::router::Router;
 
 /// The variable that marks the processes that hold a lab's namespaces.
 pub const MARK: &str = "CALICO_LAB_MARK";
 
-/// The place that is neither a node nor a workload: what lies between the nodes.
+/// The place that is no node, router or workload: what lies between them.
 pub const FABRIC: &str = "fabric";
 
 /// One node of the lab.
@@ -60,6 +61,8 @@ pub struct Lab {
     pub fabric_pid: i32,
     /// Nodes, in order.
     pub nodes: Vec<Node>,
+    /// Routers that are no nodes, in the order in which they came.
+    pub routers: Vec<Router>,
     /// Workloads by name.
     pub workloads: BTreeMap<String, Workload>,
 }
@@ -74,6 +77,7 @@ impl Lab {
             dir: dir.to_owned(),
             etcd: datastore == Datastore::Etcd,
             nodes: Vec::new(),
+            routers: Vec::new(),
             workloads: BTreeMap::new(),
         })
     }
@@ -107,7 +111,15 @@ impl Lab {
         })
     }
 
-    /// The directory of a node's files.
+    /// A router by name.
+    pub fn router(&self, name: &str) -> Result<&Router> {
+        self.routers.iter().find(|r| r.name == name).with_context(|| {
+            let names: Vec<&str> = self.routers.iter().map(|r| r.name.as_str()).collect();
+            format!("no router {name:?}; there are {}", listed(&names))
+        })
+    }
+
+    /// The directory of a node's or a router's files.
     pub fn node_dir(&self, node: &str) -> PathBuf {
         self.dir.join(node)
     }
@@ -140,10 +152,7 @@ impl Lab {
     pub fn in_workload(&self, name: &str, program: impl Into<OsString>) -> Result<Command> {
         let Some(workload) = self.workloads.get(name) else {
             let names: Vec<&str> = self.workloads.keys().map(String::as_str).collect();
-            bail!(
-                "no workload {name:?}; there are {}",
-                if names.is_empty() { "none".into() } else { names.join(", ") }
-            );
+            bail!("no workload {name:?}; there are {}", listed(&names));
         };
         let mut command = Command::new(program.into());
         Namespaces::of_node(workload.pid)?.enter(&mut command);
@@ -160,19 +169,25 @@ impl Lab {
         environment
     }
 
-    /// Runs a command on a node or in a workload with this terminal, and gives its exit code.
+    /// Runs a command in a place of the lab with this terminal, and gives its exit code.
     pub fn exec(&self, place: &str, arguments: &[OsString]) -> Result<ExitCode> {
         let (program, rest) = arguments.split_first().context("a command is needed after the place")?;
         let mut command = if place == FABRIC {
             crate::fabric::in_fabric(self, program)?
         } else if self.nodes.iter().any(|n| n.name == place) {
             self.on_node(place, program)?
+        } else if let Ok(router) = self.router(place) {
+            crate::fabric::in_place(router.pid, program)?
         } else {
             self.in_workload(place, program).with_context(|| {
-                format!("{place:?} is neither a node, a workload of this lab, nor {FABRIC}")
+                format!("{place:?} is neither a node, a router, a workload of this lab, nor {FABRIC}")
             })?
         };
         let status = command.args(rest).status().with_context(|| format!("{}", program.display()))?;
         Ok(process::exit_code(status))
     }
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }

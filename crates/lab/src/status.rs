@@ -1,12 +1,13 @@
-//! `calico lab status`: nodes, endpoints, routes and BGP sessions, read from the nodes themselves.
+//! `calico lab status`: nodes, routers, endpoints, routes and BGP sessions, read from those who have them.
 
 use anyhow::{Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+use crate::fabric::Subnet;
 use crate::process::output;
 use crate::state::Lab;
-use crate::{node, workload};
+use crate::{node, router, workload};
 
 /// Prints the state as tables (`ps`) or as one JSON document.
 pub fn print(lab: &Lab, format: &str) -> Result<()> {
@@ -49,6 +50,25 @@ pub fn read(lab: &Lab) -> Result<Value> {
                                  "state": peer["state"], "since": peer["since"], "info": peer["info"]}));
         }
     }
+    let mut routers = Vec::new();
+    for r in &lab.routers {
+        let (ipv4, ipv6) = Subnet::default().node(r.number);
+        let heard = router::sessions(lab, &r.name).and_then(|s| Ok((s, router::routes(lab, &r.name)?)));
+        let (state, heard) = match heard {
+            Ok((own, routes)) => {
+                sessions
+                    .extend(own.into_iter().map(
+                        |s| json!({"node": r.name, "peer": s.peer, "type": "router", "state": s.state}),
+                    ));
+                (format!("told {} routes", routes.len()), routes)
+            }
+            Err(error) => (format!("{error:#}"), Vec::new()),
+        };
+        routers.push(
+            json!({"name": r.name, "daemon": r.daemon.name(), "as": r.speaker.asn, "ipv4": ipv4, "ipv6": ipv6,
+                            "state": state, "told": heard}),
+        );
+    }
     let endpoints = match lab.nodes.first() {
         None => Vec::new(),
         Some(n) => {
@@ -66,18 +86,23 @@ pub fn read(lab: &Lab) -> Result<Value> {
                 .collect()
         }
     };
-    Ok(json!({"nodes": nodes, "endpoints": endpoints, "routes": routes, "sessions": sessions}))
+    Ok(
+        json!({"nodes": nodes, "routers": routers, "endpoints": endpoints, "routes": routes, "sessions": sessions}),
+    )
 }
 
 /// The state as tables, one section each.
 pub fn tables(state: &Value) -> String {
     [
         ("Nodes", "nodes", &["name", "ipv4", "ipv6", "state"][..]),
+        ("Routers", "routers", &["name", "daemon", "as", "ipv4", "ipv6", "state"]),
         ("Endpoints", "endpoints", &["namespace", "workload", "node", "networks", "interface"]),
         ("Routes", "routes", &["node", "destination", "via", "device", "type", "protocol"]),
         ("BGP sessions", "sessions", &["node", "peer", "type", "state", "since", "info"]),
     ]
     .iter()
+    // Most labs have none.
+    .filter(|(_, key, _)| *key != "routers" || state[key].as_array().is_some_and(|all| !all.is_empty()))
     .map(|(title, key, columns)| format!("{title}\n{}\n", table(&state[key], columns)))
     .collect::<Vec<_>>()
     .join("\n")

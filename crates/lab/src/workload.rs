@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::cni::{self, Attachment};
+use crate::fabric;
 use crate::namespace;
 use crate::process::output;
 use crate::state::{Lab, MARK, Workload};
@@ -98,11 +99,23 @@ pub fn ensure_profile(lab: &Lab, node: &str, namespace: &str) -> Result<()> {
 
 /// Runs the lab's `calicoctl` on a node with a document on its standard input.
 pub fn calicoctl(lab: &Lab, node: &str, arguments: &[&str], input: &str) -> Result<String> {
+    with_input(lab, lab.on_node(node, lab.dir.join("bin/calicoctl"))?, arguments, input)
+}
+
+/// Writes resources from the fabric: before there is a node.
+pub fn apply_from_fabric(lab: &Lab, manifest: &str) -> Result<()> {
+    let mut command = fabric::in_fabric(lab, lab.dir.join("bin/calicoctl"))?;
+    command.envs(lab.datastore_environment());
+    with_input(lab, command, &["apply", "-f", "-"], manifest)?;
+    Ok(())
+}
+
+fn with_input(lab: &Lab, mut command: Command, arguments: &[&str], input: &str) -> Result<String> {
     let file = lab.dir.join(format!("input-{}.yaml", std::process::id()));
     std::fs::write(&file, input)?;
-    let result = lab
-        .on_node(node, lab.dir.join("bin/calicoctl"))
-        .and_then(|mut c| output(c.args(arguments).stdin(std::fs::File::open(&file)?)));
+    let result = std::fs::File::open(&file)
+        .map_err(Into::into)
+        .and_then(|input| output(command.args(arguments).stdin(input)));
     std::fs::remove_file(&file)?;
     result
 }
