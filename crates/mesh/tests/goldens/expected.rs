@@ -3,7 +3,8 @@
 //! Calico says a few things in other words, or says what follows from the rest. Each is put here from what is in the
 //! datastore, and nothing is left uncompared:
 //!
-//! * Its fork of BIRD installs routes through the IPIP device where it was told to; ours leaves those to the agent.
+//! * Its fork of BIRD installs routes through the IPIP device where it was told to; ours does the same in other words, or
+//!   leaves them to the agent.
 //! * It names pools that BIRD installs, although whatever is not rejected is installed.
 //! * It says nothing of sessions and filters in a family that the node has no address in.
 //! * Its BIRD can listen on one address and connect from another; BIRD 2 has one setting for both.
@@ -79,7 +80,16 @@ pub fn expected(case: &Case, family: Family, ours: &Ours) -> Expected {
             Encapsulation::Never if mode.plain => (Form::Accept, false),
             Encapsulation::Never => (Form::Reject, true),
         };
-        assert_eq!(agents.is_some(), is_agents, "{}: {cidr}", case.name);
+        // A pool that is not the agent's after all: BIRD 2 must do with it what Calico's fork does.
+        let tunnel =
+            ours.tunnels.iter().find(|(tunnel, _)| *tunnel == cidr).map(|(_, subnet)| match subnet {
+                None => Form::Tunnel,
+                Some(subnet) => Form::CrossSubnet(subnet.clone()),
+            });
+        match tunnel {
+            Some(tunnel) => assert_eq!((tunnel, agents), (form.clone(), None), "{}: {cidr}", case.name),
+            None => assert_eq!(agents.is_some(), is_agents, "{}: {cidr}", case.name),
+        }
         // Where the agent leaves plain routes of such a pool to BIRD, they are those within the subnet.
         assert!(agents.is_none_or(|only| only.is_none() || *only == subnet), "{}: {cidr}", case.name);
         // Of IPv6 only what is not installed is named.

@@ -18,6 +18,8 @@ pub struct Ours {
     pub ipam: Ipam,
     /// Pools whose routes are the agent's, and the subnet where they are not.
     pub agents: Vec<(String, Option<String>)>,
+    /// Pools whose routes BIRD installs through the IPIP device, and the subnet where it does not need to.
+    pub tunnels: Vec<(String, Option<String>)>,
     /// Addresses outside blocks that are announced one by one.
     pub borrowed: Vec<String>,
     /// What all sessions have in common.
@@ -102,7 +104,7 @@ fn logging(block: &mut Cursor<'_>) -> &'static str {
 }
 
 fn family(file: &mut Cursor<'_>, ours: &mut Ours, suffix: &str) -> Result<(), Unknown> {
-    let Ours { main, aggr, ipam, agents, borrowed, common } = ours;
+    let Ours { main, aggr, ipam, agents, tunnels, borrowed, common } = ours;
     let unset = "if ! defined ( krt_metric ) || krt_metric = 0 then krt_metric = <n>";
     let leaves = ["if dest != RTD_UNICAST then reject", unset, "accept"];
     ipam.normal_metric = file.fixed(&format!("filter calico_learn_{suffix}"), &leaves)?[0].to_owned();
@@ -119,11 +121,18 @@ fn family(file: &mut Cursor<'_>, ours: &mut Ours, suffix: &str) -> Result<(), Un
     program.leaf("if source != RTS_BGP then reject")?;
     program.leaf(&format!("krt_metric = {normal}"))?;
     program.leaf("if defined ( bgp_local_pref ) then krt_metric = 2147483647 - bgp_local_pref")?;
+    let through = ["ifname = \"tunl0\"", "onlink = true", "gw = bgp_next_hop"];
     loop {
         if let Some(c) = program.try_leaf("if net ~ <cidr> && ! ( bgp_next_hop ~ <subnet> ) then reject") {
             agents.push((c[0].to_owned(), Some(c[1].to_owned())));
         } else if let Some(c) = program.try_leaf("if net ~ <cidr> then reject") {
             agents.push((c[0].to_owned(), None));
+        } else if let Some(c) =
+            program.try_fixed("if net ~ <cidr> && ! ( bgp_next_hop ~ <subnet> ) then", &through)
+        {
+            tunnels.push((c[0].to_owned(), Some(c[1].to_owned())));
+        } else if let Some(c) = program.try_fixed("if net ~ <cidr> then", &through) {
+            tunnels.push((c[0].to_owned(), None));
         } else {
             break;
         }
