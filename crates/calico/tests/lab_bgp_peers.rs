@@ -34,17 +34,43 @@ struct Outside {
     asn: u32,
     /// Its number on the fabric, and that of its prefixes.
     number: u8,
-    /// Packets from further away than the next hop are not taken, at both ends (RFC 5082).
-    gtsm: bool,
+    protection: Protection,
 }
 
+/// What both ends do against strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protection {
+    Nothing,
+    /// Packets from further away than the next hop are not taken (RFC 5082).
+    Gtsm,
+    /// Packets are signed with this password (RFC 2385).
+    Md5(&'static str),
+}
+
+/// The password that node1 has in a file.
+const PASSWORD: &str = "of-both-ends";
+/// Where: `bgp-secrets/NAME/KEY` of the directory of Calico's settings.
+const PASSWORD_FILE: &str = "/etc/calico/bgp-secrets/outside/password";
+
 const OUTSIDE: [Outside; 6] = [
-    Outside { name: "frr-e", daemon: "frr", asn: 64801, number: 101, gtsm: true },
-    Outside { name: "frr-i", daemon: "frr", asn: OWN_AS, number: 102, gtsm: false },
-    Outside { name: "gobgp-e", daemon: "gobgp", asn: 64803, number: 103, gtsm: true },
-    Outside { name: "gobgp-i", daemon: "gobgp", asn: OWN_AS, number: 104, gtsm: false },
-    Outside { name: "bird-e", daemon: "bird", asn: 64805, number: 105, gtsm: true },
-    Outside { name: "bird-i", daemon: "bird", asn: OWN_AS, number: 106, gtsm: false },
+    Outside { name: "frr-e", daemon: "frr", asn: 64801, number: 101, protection: Protection::Gtsm },
+    Outside { name: "frr-i", daemon: "frr", asn: OWN_AS, number: 102, protection: Protection::Md5(PASSWORD) },
+    Outside { name: "gobgp-e", daemon: "gobgp", asn: 64803, number: 103, protection: Protection::Gtsm },
+    Outside {
+        name: "gobgp-i",
+        daemon: "gobgp",
+        asn: OWN_AS,
+        number: 104,
+        protection: Protection::Md5(PASSWORD),
+    },
+    Outside { name: "bird-e", daemon: "bird", asn: 64805, number: 105, protection: Protection::Gtsm },
+    Outside {
+        name: "bird-i",
+        daemon: "bird",
+        asn: OWN_AS,
+        number: 106,
+        protection: Protection::Md5(PASSWORD),
+    },
 ];
 
 impl Outside {
@@ -77,7 +103,11 @@ impl Outside {
 
     fn add(&self, lab: &Lab) {
         let (asn, prefixes) = (self.asn.to_string(), self.prefixes());
-        let protection = if self.gtsm { ",gtsm" } else { "" };
+        let protection = match self.protection {
+            Protection::Nothing => String::new(),
+            Protection::Gtsm => ",gtsm".to_owned(),
+            Protection::Md5(password) => format!(",password={password}"),
+        };
         let peers = ["10.65.0.1", "fd65::1"].map(|peer| format!("{peer},{OWN_AS}{protection}"));
         let mut words = vec!["add", self.name, "--daemon", self.daemon, "--asn", &asn];
         peers.iter().for_each(|peer| words.extend(["--peer", peer]));
@@ -85,15 +115,19 @@ impl Outside {
         router(lab, &words);
     }
 
-    /// node1's BGPPeers for it.
-    fn manifest(&self, gtsm: bool) -> String {
+    /// node1's BGPPeers for it, with further fields.
+    fn manifest(&self, protection: Protection, more: &str) -> String {
         let mut text = String::new();
         for (address, family) in self.addresses().iter().zip(["v4", "v6"]) {
-            let security = if gtsm { ", ttlSecurity: 1" } else { "" };
+            let protection = match protection {
+                Protection::Nothing => "",
+                Protection::Gtsm => ", ttlSecurity: 1",
+                Protection::Md5(_) => ", password: {secretKeyRef: {name: outside, key: password}}",
+            };
             writeln!(
                 text,
                 "---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: {}-{family}}}\n\
-                 spec: {{node: node1, peerIP: '{address}', asNumber: {}{security}}}",
+                 spec: {{node: node1, peerIP: '{address}', asNumber: {}{protection}{more}}}",
                 self.name, self.asn
             )
             .expect("a String");
@@ -142,9 +176,13 @@ fn sessions_with_speakers_from_outside() {
     lab.add("b", &["--node", "node2"]);
     let a6 = v6(&lab, "a");
     let blocks = [block(&lab, "node1", false), block(&lab, "node1", true)];
+    lab.sh(
+        "node1",
+        &format!("umask 077; mkdir -p $(dirname {PASSWORD_FILE}); echo '{PASSWORD}' > {PASSWORD_FILE}"),
+    );
     for outside in &OUTSIDE {
         outside.add(&lab);
-        lab.ctl("apply", &outside.manifest(outside.gtsm));
+        lab.ctl("apply", &outside.manifest(outside.protection, ""));
     }
     for outside in &OUTSIDE {
         wait_established(&lab, outside);
@@ -172,12 +210,14 @@ fn sessions_with_speakers_from_outside() {
             });
         }
         let kind = if outside.is_external() { "eBGP" } else { "iBGP" };
-        let gtsm = if outside.gtsm { ", GTSM" } else { "" };
         println!(
-            "outside {daemon}: {kind}{gtsm}: both families established, {blocks:?} told, its prefixes reached"
+            "outside {daemon}: {kind}, {:?}: both families established, {blocks:?} told, its prefixes reached",
+            outside.protection
         );
     }
+    filters(&lab, &blocks);
     strangers_from_afar(&lab);
+    strangers_without_the_password(&lab);
     for outside in &OUTSIDE {
         restarts(&lab, outside, &[&a4, &a6]);
     }
@@ -185,20 +225,92 @@ fn sessions_with_speakers_from_outside() {
 
 /// The control of GTSM: one that sends as from further away is not heard, as the kernel counts, and is heard without it.
 fn strangers_from_afar(lab: &Lab) {
-    let outside = Outside { name: "afar", daemon: "bird", asn: 64900, number: 107, gtsm: false };
+    let outside =
+        Outside { name: "afar", daemon: "bird", asn: 64900, number: 107, protection: Protection::Nothing };
     outside.add(lab);
     let before = kernel_counter(lab, "node1", "TcpExtTCPMinTTLDrop");
-    lab.ctl("apply", &outside.manifest(true));
+    lab.ctl("apply", &outside.manifest(Protection::Gtsm, ""));
     wait_for("packets dropped for their TTL", || {
         kernel_counter(lab, "node1", "TcpExtTCPMinTTLDrop") > before + 2
     });
     let states = outside.protocols().map(|protocol| state(lab, &protocol));
     assert!(states.iter().all(|state| state != "Established"), "{states:?}");
-    lab.ctl("apply", &outside.manifest(false));
+    lab.ctl("apply", &outside.manifest(Protection::Nothing, ""));
     wait_established(lab, &outside);
     println!("outside: who sends with TTL 1 is {states:?} with ttlSecurity, and established without");
-    lab.ctl("delete", &outside.manifest(false));
+    lab.ctl("delete", &outside.manifest(Protection::Nothing, ""));
     router(lab, &["del", outside.name]);
+}
+
+/// The control of MD5: one with another password is not heard, as the kernel counts.
+fn strangers_without_the_password(lab: &Lab) {
+    let protection = Protection::Md5("of-one-end");
+    let outside = Outside { name: "stranger", daemon: "bird", asn: 64901, number: 107, protection };
+    outside.add(lab);
+    let before = kernel_counter(lab, "node1", "TcpExtTCPMD5Failure");
+    lab.ctl("apply", &outside.manifest(protection, ""));
+    wait_for("packets dropped for their signature", || {
+        kernel_counter(lab, "node1", "TcpExtTCPMD5Failure") > before + 2
+    });
+    let states = outside.protocols().map(|protocol| state(lab, &protocol));
+    assert!(states.iter().all(|state| state != "Established"), "{states:?}");
+    println!("outside: who signs with another password is {states:?}");
+    lab.ctl("delete", &outside.manifest(protection, ""));
+    router(lab, &["del", outside.name]);
+}
+
+/// What a BGPFilter does, as its peers have it: a block is not told, another is with a longer path, and what they say of a
+/// prefix of theirs is not taken. Peers without the filter are the control.
+fn filters(lab: &Lab, [v4, v6]: &[String; 2]) {
+    let external = || OUTSIDE.iter().filter(|outside| outside.is_external());
+    let refused: String = external()
+        .map(|outside| {
+            format!("\n  - {{action: Reject, matchOperator: Equal, cidr: {}}}", outside.prefixes()[0])
+        })
+        .collect();
+    lab.ctl(
+        "apply",
+        &format!(
+            "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {{name: on-the-wire}}\nspec:\n  \
+             exportV4:\n  - {{action: Reject, matchOperator: In, cidr: {v4}}}\n  \
+             exportV6:\n  - {{action: Accept, matchOperator: Equal, cidr: '{v6}', \
+             operations: [{{prependASPath: {{prefix: [65010, 65011]}}}}]}}\n  importV4:{refused}\n"
+        ),
+    );
+    external().for_each(|outside| {
+        lab.ctl("apply", &outside.manifest(outside.protection, ", filters: [on-the-wire]"));
+    });
+    let is_in_kernel = |outside: &Outside| {
+        let [prefix, _] = outside.prefixes();
+        lab.sh("node1", "ip route show proto bird").lines().any(|line| line.starts_with(&prefix))
+    };
+    for outside in external() {
+        let name = outside.name;
+        wait_for(&format!("{v4} not told to {name}"), || told(lab, name, v4).is_empty());
+        let path = format!("{OWN_AS} 65010 65011");
+        wait_for(&format!("{v6} told to {name} by {path}"), || {
+            told(lab, name, v6).iter().any(|[_, _, p]| *p == path)
+        });
+        wait_for(&format!("the prefix of {name} not taken"), || !is_in_kernel(outside));
+        println!(
+            "outside {}: with the filter {v4} is not told, {v6} is by {path}, its prefix is not taken",
+            outside.daemon
+        );
+    }
+    for outside in OUTSIDE.iter().filter(|outside| !outside.is_external()) {
+        assert!(
+            !told(lab, outside.name, v4).is_empty() && is_in_kernel(outside),
+            "{} has no filter",
+            outside.name
+        );
+    }
+    for outside in external() {
+        lab.ctl("apply", &outside.manifest(outside.protection, ""));
+        let name = outside.name;
+        wait_for(&format!("{v4} told to {name} again"), || {
+            !told(lab, name, v4).is_empty() && is_in_kernel(outside)
+        });
+    }
 }
 
 /// Either end's daemon dies and comes back: its neighbour keeps the routes, and no packet is lost.

@@ -19,7 +19,7 @@ pub enum RouterCommand {
         /// Its AS.
         #[arg(long)]
         asn: u32,
-        /// With whom it speaks, once for each: `ADDRESS,AS[,gtsm][,password=TEXT]`.
+        /// With whom it speaks, once for each: `ADDRESS,AS[,gtsm][,password=TEXT]`; FRR takes no blanks in it.
         #[arg(long = "peer", required = true)]
         peers: Vec<Peer>,
         /// A prefix that it announces; the first address of it is its own.
