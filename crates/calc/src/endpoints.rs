@@ -148,7 +148,8 @@ pub(crate) fn read_set(nets: &[SmolStr]) -> Result<Contributor, EndpointError> {
 
 /// What a slice of a service's addresses contributes: each address with each port, whatever the ports are called.
 pub(crate) fn read_slice(slice: &EndpointSliceSpec) -> Result<Contributor, EndpointError> {
-    let EndpointSliceSpec { service: _, addresses, ports } = slice;
+    // Who announces a service is not policy's affair.
+    let EndpointSliceSpec { service: _, address_type: _, ready_nodes: _, addresses, ports } = slice;
     let nameless = SmolStr::default();
     let ports = ports.iter().map(|SlicePort { name: _, protocol, port }| (&nameless, protocol, *port));
     Ok(Contributor { nets: Nets::new(read_nets("addresses", addresses)?), ports: read_ports(ports)? })

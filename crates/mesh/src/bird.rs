@@ -7,13 +7,14 @@
 //!   be in all sessions or in none, because a bound and an unbound socket on one port exclude each other.
 //! * There is no `krt_tunnel`: routes of encapsulated pools are the agent's.
 //! * The agent installs the blackholes of blocks itself (protocol 80), so the static ones here are announced and never
-//!   installed, and the agent's are not learned: with `add paths on` each would be announced a second time.
+//!   installed, and the agent's are not learned: with `add paths on` each would be announced a second time. Those of
+//!   services are announced and never installed either: kube-proxy answers for them.
 //! * The kernel protocol would install its own interfaces' prefixes again ("File exists"), so only BGP's and the
 //!   gateways' routes are let out.
 
 use std::fmt::Write as _;
 
-use calico_net::Family;
+use calico_net::{Cidr, Family};
 
 use crate::birdc::PeerName;
 use crate::filter::Direction;
@@ -58,6 +59,7 @@ pub fn render(intent: &BgpIntent, log_file: &str) -> String {
         borrowed: _,
         gateways,
         pools: _,
+        services: _,
         advertisements: _,
         normal_priority: _,
     } = intent;
@@ -125,6 +127,7 @@ fn render_static(text: &mut String, intent: &BgpIntent, family: Family, gateways
         line(text, format_args!("  route {block} blackhole;"));
     }
     text.push_str("}\n");
+    render_services(text, intent, family);
     let mut gateways = gateways.iter().filter(|g| Family::of(g.peer) == family).peekable();
     if gateways.peek().is_some() {
         line(
@@ -133,6 +136,24 @@ fn render_static(text: &mut String, intent: &BgpIntent, family: Family, gateways
         );
         for Gateway { peer, via } in gateways {
             line(text, format_args!("  route {peer}/{} via {via};", family.bits()));
+        }
+        text.push_str("}\n");
+    }
+}
+
+/// Routes to services lead nowhere: kube-proxy takes what comes for them before anybody looks for a route.
+fn render_services(text: &mut String, intent: &BgpIntent, family: Family) {
+    // Two of one prefix would both be announced.
+    let is_block = |route: &Cidr| !route.is_host() && intent.blocks.binary_search(route).is_ok();
+    let routes = intent.services.routes.iter().filter(|r| r.family() == family && !is_block(r));
+    let mut routes = routes.peekable();
+    if routes.peek().is_some() {
+        line(
+            text,
+            format_args!("protocol static calico_services_{} {{ {};", suffix(family), channel(family)),
+        );
+        for route in routes {
+            line(text, format_args!("  route {route} blackhole;"));
         }
         text.push_str("}\n");
     }

@@ -16,6 +16,8 @@ use self::filter::filter_facts;
 use self::peer::peer_facts;
 use crate::password::SecretData;
 use crate::problem::Problem;
+use crate::resolve::problem;
+use crate::services::{ServiceRanges, Services};
 use crate::world::{Encapsulation, NodeFacts, PoolFacts, WorkloadFacts, World};
 
 mod configuration;
@@ -28,12 +30,24 @@ pub struct Index {
     node: SmolStr,
     world: World,
     problems: FxHashMap<ResourceKey, Vec<String>>,
+    /// Why Kubernetes' services are not known, if they are not.
+    no_services: Option<&'static str>,
+    changed: bool,
 }
 
 impl Index {
     /// Nothing known yet, for the node called `node`.
     pub fn new(node: SmolStr) -> Index {
-        Index { node, world: World::default(), problems: FxHashMap::default() }
+        let world = World { services: Services::new(node.clone(), None), ..World::default() };
+        let no_services = Some("Services are not followed");
+        Index { node, world, problems: FxHashMap::default(), no_services, changed: true }
+    }
+
+    /// With services, of which `services` knows none yet; `missing` says why none will come, if so.
+    pub fn with_services(mut self, services: Services, missing: Option<&'static str>) -> Index {
+        self.world.services = services;
+        self.no_services = missing;
+        self
     }
 
     /// What must be followed for the node called `node`.
@@ -57,6 +71,28 @@ impl Index {
         selections
     }
 
+    /// What must be followed besides where [`Index::wants_services`]: Kubernetes' own objects.
+    pub fn service_selections() -> Vec<Selection> {
+        vec![Selection::all(Kind::KubernetesService), Selection::all(Kind::KubernetesEndpointSlice)]
+    }
+
+    /// Whether anything of a service is to be announced: where not, they need not be followed.
+    pub fn wants_services(&self) -> bool {
+        self.no_services.is_none() && !self.world.services.ranges().is_empty()
+    }
+
+    /// Forgets Kubernetes' own objects, which are followed no more.
+    pub fn forget_services(&mut self) {
+        self.changed |= self.world.services.clear();
+        self.problems.retain(|key, _| key.kind != Kind::KubernetesService);
+    }
+
+    /// Whether the intent may be another than when this was asked before. Most changes of services and their endpoints
+    /// change nothing.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// What is known.
     pub fn world(&self) -> &World {
         &self.world
@@ -71,8 +107,16 @@ impl Index {
                 texts.iter().map(|text| Problem { resource: resource.clone(), text: text.clone() })
             })
             .collect();
+        problems.extend(self.services_problem());
         problems.sort_unstable();
         problems
+    }
+
+    /// Addresses of services are asked for, and nobody knows any.
+    fn services_problem(&self) -> Option<Problem> {
+        let missing = self.no_services.filter(|_| !self.world.services.ranges().is_empty())?;
+        let text = format!("{missing}: of services' addresses only whole ranges are announced");
+        Some(problem(Kind::BGPConfiguration, "default", text))
     }
 
     /// Takes one entry's present state; `None` is absent. Keys that do not concern BGP are passed over.
@@ -80,6 +124,7 @@ impl Index {
         match key {
             Key::Resource(resource) => self.update_resource(resource, entry),
             Key::Affinity { owner: AffinityOwner::Host(host), block } if *host == self.node => {
+                self.changed = true;
                 if entry.is_some_and(is_claimed) {
                     self.world.blocks.insert(*block);
                 } else {
@@ -92,12 +137,14 @@ impl Index {
 
     /// Takes a Secret's present content; `None` is absent.
     pub fn update_secret(&mut self, name: &str, data: Option<SecretData>) {
+        self.changed = true;
         replace(&mut self.world.secrets, SmolStr::new(name), data);
     }
 
     fn update_resource(&mut self, key: &ResourceKey, entry: Option<&Entry>) {
         let mut texts = Vec::new();
         let name = key.name.clone();
+        let mut changed = true;
         match key.kind {
             Kind::Node => {
                 let facts = read(entry, &mut texts, node_facts);
@@ -112,7 +159,14 @@ impl Index {
                 replace(&mut self.world.filters, name, facts);
             }
             Kind::BGPConfiguration => {
-                let facts = read(entry, &mut texts, config_facts);
+                let mut ranges = ServiceRanges::default();
+                let facts = read(entry, &mut texts, |config, texts| {
+                    ranges = ServiceRanges::read(&config.spec, texts);
+                    config_facts(config, texts)
+                });
+                if name == "default" {
+                    self.world.services.set_ranges(ranges);
+                }
                 replace(&mut self.world.configs, name, facts);
             }
             Kind::IPPool => {
@@ -127,11 +181,20 @@ impl Index {
                     None => self.world.workloads.remove(key),
                 };
             }
+            Kind::KubernetesService => {
+                let spec = read(entry, &mut texts, |service, _| Some(service.spec));
+                changed = self.world.services.update_service(key, spec.as_ref(), &mut texts);
+            }
+            Kind::KubernetesEndpointSlice => {
+                let spec = read(entry, &mut texts, |slice, _| Some(slice.spec));
+                changed = self.world.services.update_slice(key, spec.as_ref());
+            }
             _ => return,
         }
-        if texts.is_empty() {
-            self.problems.remove(key);
-        } else {
+        self.changed |= changed;
+        let before = self.problems.remove(key);
+        self.changed |= before.as_deref().unwrap_or_default() != texts;
+        if !texts.is_empty() {
             self.problems.insert(key.clone(), texts);
         }
     }

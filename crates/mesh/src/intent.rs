@@ -41,6 +41,8 @@ pub struct BgpIntent {
     pub gateways: Vec<Gateway>,
     /// The pools, by prefix.
     pub pools: Vec<PoolIntent>,
+    /// Addresses of Kubernetes' services.
+    pub services: ServiceIntent,
     /// Communities to add to announced prefixes.
     pub advertisements: Vec<Advertisement>,
     /// Kernel metric of ordinary routes; a lower one marks a route that must win (live migration).
@@ -186,6 +188,18 @@ pub struct PoolIntent {
     pub export: bool,
     /// Who installs learned routes of the pool in the kernel.
     pub programmed_by: Programmer,
+}
+
+/// What the speaker does with addresses of Kubernetes' services: kube-proxy answers for them on every node, so routes
+/// to them are for others. Lists are sorted and free of duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceIntent {
+    /// Announced as this node's own, with everything beneath them.
+    pub routes: Vec<Cidr>,
+    /// Never installed, nor anything beneath them, whoever announces it.
+    pub rejects: Vec<Cidr>,
+    /// A reflector passes on what it hears of these.
+    pub reflected: Vec<Cidr>,
 }
 
 /// Who installs routes in the kernel (spec 6 §3.7).

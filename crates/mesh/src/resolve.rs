@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use crate::intent::{BgpIntent, Listen, NormalPriority, PoolIntent, Programmer};
 use crate::problem::Problem;
 use crate::router_id::select_router_id;
+use crate::services::EXCLUDED_LABEL;
 use crate::sessions::{Sessions, resolve_sessions};
 use crate::world::{Encapsulation, NodeFacts, PoolFacts, World};
 
@@ -48,6 +49,7 @@ impl World {
             let text = format!("ignoredInterfaces: {pattern:?} cannot name an interface; it is ignored");
             problem(Kind::BGPConfiguration, "default", text)
         }));
+        let is_excluded = own.labels.get(EXCLUDED_LABEL).is_some_and(|value| value == "true");
         let defaults = NormalPriority::default();
         let intent = BgpIntent {
             router_id,
@@ -61,6 +63,7 @@ impl World {
             borrowed: self.borrowed(),
             gateways,
             pools,
+            services: self.services.announce(is_excluded, own.cluster_id.is_some()),
             advertisements,
             normal_priority: NormalPriority {
                 v4: cluster.normal_priority_v4.unwrap_or(defaults.v4),

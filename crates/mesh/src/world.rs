@@ -16,6 +16,7 @@ use smol_str::SmolStr;
 use crate::filter::Filter;
 use crate::intent::{Advertisement, LogLevel, NextHopMode};
 use crate::password::{SecretData, SecretRef};
+use crate::services::Services;
 
 /// A node, as far as BGP is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -235,6 +236,8 @@ pub struct World {
     pub blocks: std::collections::BTreeSet<Cidr>,
     /// This node's workloads, by WorkloadEndpoint.
     pub workloads: BTreeMap<ResourceKey, WorkloadFacts>,
+    /// Kubernetes' services.
+    pub services: Services,
 }
 
 impl World {

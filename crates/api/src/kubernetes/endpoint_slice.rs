@@ -1,5 +1,6 @@
 //! EndpointSlice of `discovery.k8s.io/v1` → KubernetesEndpointSlice: the addresses of a service, for rules that name
-//! it (spec 1 §3.10). Whether endpoints are ready does not matter to policy.
+//! it (spec 1 §3.10), whether they are ready or not; and the nodes that have a ready one, for who announces the service
+//! (spec 6 §3.8).
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -30,10 +31,22 @@ pub struct EndpointSlice {
 
 /// One that serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
     /// Its addresses.
     pub addresses: Vec<SmolStr>,
+    /// Whether it serves now.
+    pub conditions: Conditions,
+    /// The node that it is on; empty for what is on none.
+    pub node_name: SmolStr,
+}
+
+/// Whether an endpoint serves now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Conditions {
+    /// None means yes.
+    pub ready: Option<bool>,
 }
 
 /// A port that is served.
@@ -53,10 +66,16 @@ pub type KubernetesEndpointSlice = Resource<EndpointSliceSpec>;
 
 /// What a slice says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct EndpointSliceSpec {
     /// The service, of the slice's namespace.
     pub service: SmolStr,
+    /// `IPv4` or `IPv6`.
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    pub address_type: SmolStr,
+    /// The nodes that have an endpoint which is ready, sorted; an empty name stands for those that are on no node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ready_nodes: Vec<SmolStr>,
     /// Addresses of all endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<SmolStr>,
@@ -95,8 +114,15 @@ pub fn entry(slice: &EndpointSlice) -> Option<Entry> {
         let port = port.filter(|port| *port != 0)?;
         Some(SlicePort { name: name.clone(), protocol: ProtocolForm::from(protocol), port })
     });
+    let is_ready = |endpoint: &&Endpoint| endpoint.conditions.ready.unwrap_or(true);
+    let mut ready_nodes: Vec<SmolStr> =
+        endpoints.iter().filter(is_ready).map(|endpoint| endpoint.node_name.clone()).collect();
+    ready_nodes.sort_unstable();
+    ready_nodes.dedup();
     let spec = EndpointSliceSpec {
         service: service.clone(),
+        address_type: address_type.clone(),
+        ready_nodes,
         addresses: endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().cloned()).collect(),
         ports: numbered.collect(),
     };
@@ -132,14 +158,17 @@ mod tests {
                     "labels": {"kubernetes.io/service-name": service}},
                 "addressType": kind,
                 "endpoints": [
-                    {"addresses": ["10.0.0.1"], "conditions": {"ready": false}},
-                    {"addresses": ["10.0.0.2", "10.0.0.3"], "targetRef": {"kind": "Pod"}}],
+                    {"addresses": ["10.0.0.1"], "conditions": {"ready": false}, "nodeName": "c"},
+                    {"addresses": ["10.0.0.2", "10.0.0.3"], "targetRef": {"kind": "Pod"}, "nodeName": "b"},
+                    {"addresses": ["10.0.0.4"], "conditions": {"ready": true, "serving": true}, "nodeName": "a"},
+                    {"addresses": ["10.0.0.5"], "conditions": {"ready": null}, "nodeName": "a"}],
                 "ports": [{"name": "http", "port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"},
                     {"name": "any", "port": null}, {"port": 90}]})
         };
         check(
             slice("web", "IPv4"),
-            Some(json!({"service": "web", "addresses": ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+            Some(json!({"service": "web", "addressType": "IPv4", "readyNodes": ["a", "b"],
+                "addresses": ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"],
                 "ports": [{"name": "http", "protocol": "TCP", "port": 80}, {"protocol": "UDP", "port": 53},
                     {"protocol": "TCP", "port": 90}]})),
         );
@@ -148,6 +177,15 @@ mod tests {
         let mut empty = slice("web", "IPv6");
         empty["endpoints"] = json!(null);
         empty["ports"] = json!([]);
-        check(empty, Some(json!({"service": "web"})));
+        check(empty, Some(json!({"service": "web", "addressType": "IPv6"})));
+        let mut homeless = slice("web", "IPv4");
+        homeless["endpoints"] = json!([{"addresses": ["10.0.0.1"]}]);
+        homeless["ports"] = json!(null);
+        check(
+            homeless,
+            Some(
+                json!({"service": "web", "addressType": "IPv4", "readyNodes": [""], "addresses": ["10.0.0.1"]}),
+            ),
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Service → KubernetesService: its addresses and ports. Rules that name a service look at its endpoint slices; this
-//! is for what announces and shows services.
+//! Service → KubernetesService: its addresses, its ports and what decides which nodes announce it (spec 6 §3.8). Rules
+//! that name a service look at its endpoint slices.
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -41,8 +41,12 @@ pub struct ServiceFields {
     /// The load balancer's address that is asked for.
     #[serde(rename = "loadBalancerIP")]
     pub load_balancer_ip: SmolStr,
-    /// `Cluster`, or `Local` for endpoints of the same node only.
+    /// `IPv4`, `IPv6` or both: the families of its own addresses.
+    pub ip_families: Vec<SmolStr>,
+    /// What comes from outside: `Cluster`, or `Local` for endpoints of the same node only.
     pub external_traffic_policy: SmolStr,
+    /// What comes to its own addresses: `Cluster`, or `Local` for endpoints of the same node only.
+    pub internal_traffic_policy: SmolStr,
     /// Its ports.
     pub ports: Vec<ServicePort>,
 }
@@ -113,9 +117,15 @@ pub struct ServiceSpec {
     /// The load balancer's addresses.
     #[serde(rename = "loadBalancerIngress", skip_serializing_if = "Vec::is_empty")]
     pub load_balancer_ingress: Vec<SmolStr>,
-    /// `Cluster`, or `Local` for endpoints of the same node only.
+    /// `IPv4`, `IPv6` or both: the families of its own addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ip_families: Vec<SmolStr>,
+    /// What comes from outside: `Cluster`, or `Local` for endpoints of the same node only.
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     pub external_traffic_policy: SmolStr,
+    /// What comes to its own addresses: `Cluster`, or `Local` for endpoints of the same node only.
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    pub internal_traffic_policy: SmolStr,
     /// Its ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ServicePort>,
@@ -135,7 +145,9 @@ pub fn entry(service: &Service) -> Entry {
         cluster_ips,
         external_ips,
         load_balancer_ip,
+        ip_families,
         external_traffic_policy,
+        internal_traffic_policy,
         ports,
     } = spec;
     let own = if cluster_ips.is_empty() { std::slice::from_ref(cluster_ip) } else { cluster_ips };
@@ -146,7 +158,9 @@ pub fn entry(service: &Service) -> Entry {
         external_ips: external_ips.clone(),
         load_balancer_ip: load_balancer_ip.clone(),
         load_balancer_ingress: ingress.filter(|ip| !ip.is_empty()).cloned().collect(),
+        ip_families: ip_families.clone(),
         external_traffic_policy: external_traffic_policy.clone(),
+        internal_traffic_policy: internal_traffic_policy.clone(),
         ports: ports.clone(),
     };
     let key = Key::resource(Kind::KubernetesService, &meta.namespace, &meta.name);
@@ -177,9 +191,11 @@ mod tests {
         check(
             json!({"type": "NodePort", "clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5", "fd00::5"],
                 "externalIPs": ["192.0.2.1"], "externalTrafficPolicy": "Local", "sessionAffinity": "None",
+                "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4", "IPv6"],
                 "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "web", "nodePort": 30080}]}),
             json!({"type": "NodePort", "clusterIPs": ["10.96.0.5", "fd00::5"], "externalIPs": ["192.0.2.1"],
                 "loadBalancerIngress": ["192.0.2.9"], "externalTrafficPolicy": "Local",
+                "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4", "IPv6"],
                 "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}]}),
         );
         check(json!({"clusterIP": "None"}), json!({"loadBalancerIngress": ["192.0.2.9"]}));

@@ -9,16 +9,21 @@
 //! (spec 6 §3.4). A metric below the ordinary one marks a route that must win at once, such as that of a workload
 //! which has just moved: it is announced although its block covers it.
 
-use calico_net::Family;
+use std::fmt::Write as _;
+
+use calico_net::{Cidr, Family};
 
 use super::{add_community, line, suffix};
-use crate::intent::{BgpIntent, Programmer};
+use crate::intent::{BgpIntent, NextHopMode, Programmer, Session};
 
 /// The sum of a route's metric and its local preference.
 pub(super) const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
 
 /// The `preference` of a route that must win; the daemon's own for static routes.
 const ELEVATED_PREFERENCE: u32 = 200;
+
+/// How many prefixes of a set are on one line.
+const SET_ROW: usize = 6;
 
 /// Appends the filters of a family.
 pub(super) fn render_family(text: &mut String, intent: &BgpIntent, family: Family) {
@@ -54,6 +59,7 @@ fn render_program(text: &mut String, intent: &BgpIntent, family: Family, normal:
         let (peer, bits) = (gateway.peer, family.bits());
         line(text, format_args!("  if source = RTS_STATIC && net = {peer}/{bits} then accept;"));
     }
+    render_set(text, &intent.services.rejects, family, "reject; # kube-proxy answers for services");
     line(
         text,
         format_args!(
@@ -136,6 +142,9 @@ function calico_export_{suffix}(bool internal_peer) {{"
         );
     }
     render_borrowed(text, intent, family, normal);
+    render_set(text, &intent.services.reflected, family, "accept; # services of whoever announces them");
+    render_foreign_services(text, intent, family);
+    render_set(text, &intent.services.routes, family, "accept; # services");
     for pool in intent.pools_of(family).filter(|pool| pool.export) {
         line(text, format_args!("  if net ~ {} then accept;", pool.cidr));
     }
@@ -147,6 +156,40 @@ function calico_export_{suffix}(bool internal_peer) {{"
                 "filter calico_export_{side}_{suffix} {{ calico_metric_{suffix}(); calico_export_{suffix}({internal}); }}"
             ),
         );
+    }
+}
+
+/// Keeps what other nodes announce of services from external peers: it would lead them here, where kube-proxy may have
+/// no endpoint of it. Not where some peer is told of next hops as they were heard.
+fn render_foreign_services(text: &mut String, intent: &BgpIntent, family: Family) {
+    let keeps = |session: &Session| !session.is_internal() && session.next_hop == NextHopMode::Keep;
+    if !intent.sessions.iter().any(keeps) {
+        let condition = "source = RTS_BGP && !internal_peer && ";
+        render_set_if(text, condition, &intent.services.rejects, family, "reject; # others' services");
+    }
+}
+
+/// A verdict on some prefixes and everything beneath them: one look-up, however many they are.
+fn render_set(text: &mut String, cidrs: &[Cidr], family: Family, verdict: &str) {
+    render_set_if(text, "", cidrs, family, verdict);
+}
+
+/// The same under a condition, which ends with `&& `.
+fn render_set_if(text: &mut String, condition: &str, cidrs: &[Cidr], family: Family, verdict: &str) {
+    let of_family: Vec<&Cidr> = cidrs.iter().filter(|cidr| cidr.family() == family).collect();
+    for (n, row) in of_family.chunks(SET_ROW).enumerate() {
+        match n {
+            0 => write!(text, "  if {condition}net ~ [ ").expect("writing to a String cannot fail"),
+            _ => text.push_str(",\n    "),
+        }
+        for (n, cidr) in row.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            let beneath = if cidr.is_host() { "" } else { "+" };
+            write!(text, "{comma}{cidr}{beneath}").expect("writing to a String cannot fail");
+        }
+    }
+    if !of_family.is_empty() {
+        line(text, format_args!(" ] then {verdict}"));
     }
 }
 

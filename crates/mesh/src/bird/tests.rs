@@ -10,7 +10,7 @@ use calico_net::Asn;
 use super::*;
 use crate::birdc::PeerKind;
 use crate::filter::{Condition, Filter, FilterRule, Operation, Prefixes};
-use crate::intent::{Advertisement, NormalPriority, PoolIntent, Programmer};
+use crate::intent::{Advertisement, NormalPriority, PoolIntent, Programmer, ServiceIntent};
 use crate::password::Password;
 
 fn intent() -> BgpIntent {
@@ -26,6 +26,7 @@ fn intent() -> BgpIntent {
         borrowed: Vec::new(),
         gateways: Vec::new(),
         pools: Vec::new(),
+        services: ServiceIntent::default(),
         advertisements: Vec::new(),
         normal_priority: NormalPriority::default(),
     }
@@ -192,4 +193,30 @@ fn filters_passwords_and_bfd() {
     ];
     let filters = names.iter().cloned().zip([everything, of_v6]).collect();
     check("filters.conf", &BgpIntent { sessions, filters, ..intent() });
+}
+
+#[test]
+fn services() {
+    let cidrs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>();
+    let whole = ["10.96.0.0/16", "192.0.2.0/24", "fd00:96::/112"];
+    let single =
+        ["198.51.100.1/32", "198.51.100.2/32", "198.51.100.3/32", "198.51.100.4/32", "198.51.100.5/32"];
+    let services = ServiceIntent {
+        // One range is a block of this node: it is announced once.
+        routes: cidrs(
+            &[&["10.96.0.0/16", "10.244.1.0/26", "192.0.2.0/24"], &single[..], &["fd00:96::/112"]].concat(),
+        ),
+        rejects: cidrs(&whole),
+        reflected: cidrs(&["192.0.2.0/24"]),
+    };
+    let sessions = vec![session(PeerKind::Mesh, "10.0.0.2", "10.0.0.1")];
+    let whole = BgpIntent { services, sessions, blocks: cidrs(&["10.244.1.0/26"]), ..intent() };
+    check("services.conf", &whole);
+    // Others' services go to external peers only with the next hop that they were heard with.
+    let kept_back = "then reject; # others' services";
+    assert_eq!(render(&whole, "log").matches(kept_back).count(), 2, "one for each family");
+    let mut keeping = session(PeerKind::Global, "192.0.2.1", "10.0.0.1");
+    (keeping.remote_as, keeping.next_hop) = (Asn(65001), NextHopMode::Keep);
+    let text = render(&BgpIntent { sessions: vec![keeping], ..whole }, "log");
+    assert!(!text.contains(kept_back) && text.contains("] then accept; # services\n"), "{text}");
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::intent::{Advertisement, Community, LogLevel, NextHopMode};
 use crate::password::SecretRef;
+use crate::services::EXCLUDED_LABEL;
 use crate::world::{ConfigFacts, PeerOptions, PeerTarget};
 
 fn key(kind: Kind, name: &str) -> Key {
@@ -294,4 +295,72 @@ fn what_is_followed_is_what_is_understood() {
         assert_eq!(selections.iter().filter(|s| s.contains(&key)).count(), 1, "{key}");
     }
     assert!(!selections.iter().any(|s| s.contains(&affinity("b", "10.0.0.0/26"))));
+}
+
+fn service(local: &str) -> Value {
+    json!({"kind": "KubernetesService", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"type": "NodePort", "clusterIPs": ["10.96.0.1"], "externalTrafficPolicy": local}})
+}
+
+#[test]
+fn services_are_followed_where_somebody_asks_for_them() {
+    let selections = Index::service_selections();
+    let key = |kind: Kind| Key::resource(kind, "default", "web");
+    for kind in [Kind::KubernetesService, Kind::KubernetesEndpointSlice] {
+        assert_eq!(selections.iter().filter(|s| s.contains(&key(kind))).count(), 1);
+        assert!(!Index::selections("a").iter().any(|s| s.contains(&key(kind))));
+    }
+    let ranges = json!({"serviceClusterIPs": [{"cidr": "10.96.0.0/16"}]});
+    let mut index = Index::new("a".into());
+    spec(&mut index, Kind::BGPConfiguration, "default", &ranges);
+    assert!(
+        !index.wants_services() && problems(&index)[0].contains("only whole ranges"),
+        "{:?}",
+        problems(&index)
+    );
+
+    let mut index = Index::new("a".into()).with_services(Services::new("a".into(), None), None);
+    assert!(!index.wants_services());
+    // A node's own configuration has no say in it.
+    spec(&mut index, Kind::BGPConfiguration, "node.a", &ranges);
+    assert!(!index.wants_services());
+    spec(&mut index, Kind::BGPConfiguration, "default", &ranges);
+    assert!(index.wants_services() && problems(&index).is_empty());
+    assert!(index.take_changed());
+
+    let slice = json!({"kind": "KubernetesEndpointSlice", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"service": "web", "addressType": "IPv4", "readyNodes": ["a"]}});
+    put(&mut index, &key(Kind::KubernetesEndpointSlice), &slice);
+    put(&mut index, &key(Kind::KubernetesService), &service("Cluster"));
+    assert!(!index.take_changed(), "its range is announced, and no more");
+    put(&mut index, &key(Kind::KubernetesService), &service("Local"));
+    assert!(index.take_changed() && !index.take_changed());
+    let routes = |index: &Index| index.world().services.announce(false, false).routes.len();
+    assert_eq!(routes(&index), 2);
+    // What cannot be read counts as absent, and is named until it is gone.
+    put(&mut index, &key(Kind::KubernetesService), &json!({"spec": 7}));
+    assert!(index.take_changed() && problems(&index)[0].starts_with("KubernetesService(default/web): "));
+    index.forget_services();
+    assert!(problems(&index).is_empty());
+    assert_eq!(routes(&index), 1);
+}
+
+#[test]
+fn excluded_nodes_announce_no_service() {
+    let mut index = Index::new("a".into()).with_services(Services::new("a".into(), None), None);
+    let ranges = json!({"serviceClusterIPs": [{"cidr": "10.96.0.0/16"}], "serviceExternalIPs": [{"cidr": "192.0.2.0/24"}]});
+    spec(&mut index, Kind::BGPConfiguration, "default", &ranges);
+    let services = |index: &mut Index, label: &str, cluster: &str| {
+        let value = json!({"kind": "Node", "metadata": {"name": "a", "labels": {EXCLUDED_LABEL: label}},
+            "spec": {"bgp": {"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": cluster}}});
+        put(index, &key(Kind::Node, "a"), &value);
+        let local = crate::Local { node: "a".into(), router_id: String::new() };
+        let crate::intent::ServiceIntent { routes, rejects, reflected } =
+            index.world().resolve(&local).0.services;
+        (routes.len(), rejects.len(), reflected.len())
+    };
+    assert_eq!(services(&mut index, "false", ""), (2, 2, 0));
+    assert_eq!(services(&mut index, "true", ""), (0, 2, 0));
+    // A reflector passes on what it hears of external addresses.
+    assert_eq!(services(&mut index, "true", "244.0.0.1"), (0, 2, 1));
 }

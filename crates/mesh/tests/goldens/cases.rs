@@ -155,9 +155,6 @@ pub fn files(data: &Path, case: &str) -> Files {
         .collect()
 }
 
-/// Cases of which services are a part, which are not announced yet.
-const WITH_SERVICES: [&str; 2] = ["mesh/static-routes", "etcd-samples"];
-
 /// Every case that Calico's files are there of.
 pub fn all(data: &Path) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -168,7 +165,6 @@ pub fn all(data: &Path) -> Vec<Case> {
         }
     }
     cases.push(sample(data));
-    cases.retain(|case| !WITH_SERVICES.contains(&case.name.as_str()));
     cases
 }
 

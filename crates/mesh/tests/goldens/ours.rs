@@ -194,6 +194,11 @@ fn family(file: &mut Cursor<'_>, ours: &mut Ours, suffix: &str) -> Result<(), Un
     loop {
         if let Some(c) = export.try_leaf("if net ~ [ <*>").filter(|c| c[0].ends_with("] then accept")) {
             ipam.announced.extend(beneath(c[0], "accept")?);
+        } else if let Some(c) = export.try_leaf("if source = RTS_BGP && ! internal_peer && net ~ [ <*>") {
+            // Stricter than Calico: what others announce of services is not told to external peers.
+            if beneath(c[0], "reject")? != ipam.rejected {
+                return Err("other services are kept back than are never installed".to_owned());
+            }
         } else if let Some(c) = export.try_leaf("if net ~ <cidr> then accept") {
             ipam.announced.push(c[0].to_owned());
         } else {

@@ -220,6 +220,7 @@ fn a_service_has_the_addresses_and_ports_of_its_slices() {
             service: "web".into(),
             addresses: vec![addr.into()],
             ports: vec![port("http", 80), port("also", 80)],
+            ..EndpointSliceSpec::default()
         };
         let slice = Resource::new(namespace, name, spec);
         Update::KubernetesEndpointSlice(slice.key(), Some(Box::new(slice)))

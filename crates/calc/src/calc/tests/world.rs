@@ -256,7 +256,12 @@ impl Dice {
             ports.push(SlicePort { name, protocol: (&*protocol).into(), port });
         }
         let service = self.text(&["web", "web", "db"]);
-        EndpointSliceSpec { service, addresses: self.some(3, &ADDRESSES), ports }
+        EndpointSliceSpec {
+            service,
+            addresses: self.some(3, &ADDRESSES),
+            ports,
+            ..EndpointSliceSpec::default()
+        }
     }
 
     fn protocol(&mut self) -> SmolStr {
