@@ -79,7 +79,7 @@ k8s-smoke: k8s-parts image ## A Kubernetes cluster comes, works with what we shi
 
 test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, rolls, kills
 	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_roll --test k8s_churn \
-	  --test k8s_crash -- --nocapture
+	  --test k8s_crash --test k8s_services -- --nocapture
 
 # Everything but SCTP, whose sockets not every kernel has, and the 90 cases of two peers each, which take half an hour.
 CYCLONUS ?= --exclude sctp,multi-peer

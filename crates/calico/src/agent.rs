@@ -100,7 +100,7 @@ async fn run(log: Log) -> Result<Exit> {
     health_server.follow(&early).await;
 
     let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-    let Datastore { store, kubernetes, keeps_endpoints } =
+    let Datastore { store, kubernetes, natives, keeps_endpoints } =
         datastore::open(&settings, &variable).await.context("datastore")?;
     let kubernetes = kubernetes.inspect_err(|error| tracing::debug!(%error, "no Kubernetes")).ok();
     let started = tokio::select! {
@@ -147,6 +147,7 @@ async fn run(log: Log) -> Result<Exit> {
     let vxlan_ready = watch::Sender::default();
     let ready = vxlan_ready.subscribe();
     let args = NodeArgs::from_vars(store.clone(), started, ready, health, node_metrics, &variable)?;
+    let args = NodeArgs { services: natives, ..args };
     let bgp_shutdown = shutdown.clone();
     roles.spawn("BGP", async move {
         calico_node::run(args, bgp_shutdown.clone()).await;

@@ -60,6 +60,7 @@ environment (docs/install-host.md says what each means; blank counts as unset):
   datastore     DATASTORE_TYPE (etcdv3, kubernetes or embedded), ETCD_ENDPOINTS, ETCD_USERNAME, ETCD_PASSWORD,
                 ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, KUBECONFIG, CALICO_DATASTORE_PATH, WAIT_FOR_DATASTORE
   this node     NODENAME, IP, IP6, IP_AUTODETECTION_METHOD, IP6_AUTODETECTION_METHOD, AS, CALICO_ROUTER_ID,
+                CALICO_ADVERTISE_CLUSTER_IPS,
                 CALICO_NETWORKING_BACKEND (bird, vxlan or none), CALICO_K8S_NODE_REF, CLUSTER_TYPE
   first pools   NO_DEFAULT_POOLS, CALICO_IPV4POOL_CIDR, CALICO_IPV6POOL_CIDR, CALICO_IPV4POOL_VXLAN, ...
   options       FELIX_NAME for every option of docs/options.md; also in /etc/calico/felix.cfg and the datastore

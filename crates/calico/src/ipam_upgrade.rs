@@ -58,7 +58,7 @@ fn upgrade() -> Result<()> {
 
 async fn try_upgrade(node: &str, paths: &Paths) -> Result<usize> {
     let settings = Settings::from_environment(&variable);
-    let Datastore { store, kubernetes, keeps_endpoints } =
+    let Datastore { store, kubernetes, natives: _, keeps_endpoints } =
         datastore::open(&settings, &variable).await.context("datastore")?;
     let context = Context {
         kubernetes: Some(kubernetes?),

@@ -15,6 +15,8 @@ pub struct Datastore {
     pub store: Arc<dyn Store>,
     /// The Kubernetes API, or why there is no way to it.
     pub kubernetes: Result<Arc<dyn Api>, NoWay>,
+    /// Kubernetes' own objects, such as services, where there is a way to them; the store itself where it is that.
+    pub natives: Option<Arc<dyn Store>>,
     /// Whether endpoints are objects of the datastore's own; on the Kubernetes API they are pods.
     pub keeps_endpoints: bool,
 }
@@ -43,13 +45,25 @@ pub async fn open(
             let store = KubeStore::open(&config, &|name| environment(name))?;
             // One connection serves both.
             let kubernetes: Arc<dyn Api> = Arc::new(Kubernetes(store.client().clone()));
-            Ok(Datastore { store: Arc::new(store), kubernetes: Ok(kubernetes), keeps_endpoints: false })
+            let store: Arc<dyn Store> = Arc::new(store);
+            let natives = Some(store.clone());
+            Ok(Datastore { store, kubernetes: Ok(kubernetes), natives, keeps_endpoints: false })
         }
         config => {
             let store = calico_store_etcd::connect(&config).await?;
-            let kubernetes = Kubernetes::open(settings, &|name| environment(name));
-            let kubernetes = kubernetes.map(|api| api as Arc<dyn Api>);
-            Ok(Datastore { store, kubernetes, keeps_endpoints: true })
+            let opened = settings
+                .kubernetes()
+                .map_err(NoWay::from)
+                .and_then(|config| KubeStore::open(&config, &|name| environment(name)).map_err(NoWay::from));
+            let (kubernetes, natives) = match opened {
+                Ok(natives) => {
+                    let api: Arc<dyn Api> = Arc::new(Kubernetes(natives.client().clone()));
+                    let natives: Arc<dyn Store> = Arc::new(natives);
+                    (Ok(api), Some(natives))
+                }
+                Err(reason) => (Err(reason), None),
+            };
+            Ok(Datastore { store, kubernetes, natives, keeps_endpoints: true })
         }
     }
 }

@@ -222,7 +222,7 @@ async fn open(
         .as_ref()
         .map_or_else(|| Path::new(STATUS_PREFIX).join(status_file::DIRECTORY), PathBuf::from);
     let environment = |name: &str| lookup(name);
-    let Datastore { store, kubernetes, keeps_endpoints } =
+    let Datastore { store, kubernetes, natives: _, keeps_endpoints } =
         datastore::open(&settings, &environment).await.map_err(|error| match error {
             OpenError::Config(error) => {
                 CniError::new(Code::InvalidConfiguration, "invalid datastore configuration", error)

@@ -2,6 +2,7 @@
 
 mod handover;
 mod secrets;
+mod services;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use self::handover::Handover;
 pub use self::secrets::SecretSource;
 use self::secrets::Secrets;
+pub use self::services::ServiceSource;
+use self::services::{Announced, Follower};
 use crate::bird::Bird;
 
 /// How far this is, and what it could not use.
@@ -32,6 +35,8 @@ pub struct BgpReport {
     pub resolutions: u64,
     /// How many blocks of this node it is to announce.
     pub blocks: usize,
+    /// How many prefixes of services.
+    pub service_routes: usize,
     /// Resources that are left out, wholly or in part.
     pub problems: Vec<Problem>,
     /// Those among them that leave traffic between nodes without a route: the node is not ready.
@@ -49,6 +54,7 @@ const SECRETS_SETTLE: Duration = Duration::from_millis(500);
 /// Runs until it is told to stop.
 pub async fn run_bgp(
     store: Arc<dyn Store>,
+    services: ServiceSource,
     local: Local,
     secrets: SecretSource,
     bird: Bird,
@@ -57,12 +63,13 @@ pub async fn run_bgp(
 ) {
     let selections = Index::selections(&local.node);
     let mut syncer = Syncer::spawn(store, selections, SyncerOptions::default());
-    let mut feed =
-        Feed { index: Index::new(local.node.clone()), in_sync: false, secrets: Secrets::new(secrets) };
+    let (mut services, index) = Follower::new(services, Index::new(local.node.clone()));
+    let mut feed = Feed { index, in_sync: false, secrets: Secrets::new(secrets) };
     let mut borrowed = BTreeSet::new();
-    let mut handover = Handover::default();
+    let mut speaker = Speaker { local, bird, reporter, handover: Handover::default(), announced: None };
     let mut again: Option<Instant> = None;
     loop {
+        let mut is_due = false;
         tokio::select! {
             () = shutdown.cancelled() => return,
             event = syncer.next() => match event {
@@ -70,13 +77,21 @@ pub async fn run_bgp(
                 None => return,
             },
             news = feed.secrets.next() => feed.take_secrets(news),
-            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+            event = services.next() => services.take(event, &mut feed.index),
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => is_due = true,
         }
         // Whatever is there already belongs to the same change: it is computed once.
         while let Some(Some(event)) = syncer.next().now_or_never() {
             feed.take(event);
         }
         if !feed.in_sync {
+            continue;
+        }
+        services.adjust(&mut feed.index);
+        // At first nothing may be missing: what BIRD announces since a former life would be withdrawn. Later, nobody
+        // waits for Kubernetes.
+        let is_first = speaker.announced.is_none();
+        if is_first && !services.is_in_sync() || !(feed.index.take_changed() || is_due) {
             continue;
         }
         if feed.index.world().borrowed().iter().any(|addr| !borrowed.contains(addr)) {
@@ -86,8 +101,9 @@ pub async fn run_bgp(
             }
         }
         borrowed = feed.index.world().borrowed().into_iter().collect();
-        let resolved = feed.resolve(&local).await;
-        again = apply(&feed.index, resolved, &local, &mut handover, &bird, &reporter);
+        let resolved = feed.resolve(&speaker.local).await;
+        feed.index.take_changed();
+        again = speaker.apply(&feed.index, resolved);
     }
 }
 
@@ -137,38 +153,46 @@ impl Feed {
     }
 }
 
-/// Tells BIRD what the datastore wants. The supervisor takes only the newest text, so a burst costs one change. Returns
-/// when to do so again although nothing has changed.
-fn apply(
-    index: &Index,
-    resolved: (BgpIntent, Vec<Problem>),
-    local: &Local,
-    handover: &mut Handover,
-    bird: &Bird,
-    reporter: &watch::Sender<BgpReport>,
-) -> Option<Instant> {
-    let (mut intent, mut problems) = resolved;
-    problems.extend(index.problems());
-    problems.sort_unstable();
-    let again = handover.adjust(&mut intent.pools, Instant::now());
-    bird.configure(bird::render(&intent, &bird.paths().log.to_string_lossy()));
-    reporter.send_if_modified(|before| {
-        let report = BgpReport {
-            in_sync: true,
-            sessions: intent.sessions.len(),
-            resolutions: before.resolutions,
-            blocks: intent.blocks.len(),
-            problems,
-            unrouted: index.world().unrouted(&local.node),
-        };
-        let is_new = *before != report;
-        log_new_problems(&before.problems, &report.problems);
-        *before = report;
-        // Counted, but of itself no news.
-        before.resolutions += 1;
-        is_new
-    });
-    again
+/// Who tells BIRD.
+struct Speaker {
+    local: Local,
+    bird: Bird,
+    reporter: watch::Sender<BgpReport>,
+    handover: Handover,
+    /// Nothing before BIRD was first told.
+    announced: Option<Announced>,
+}
+
+impl Speaker {
+    /// Tells BIRD what the datastore wants. The supervisor takes only the newest text, so a burst costs one change.
+    /// Returns when to do so again although nothing has changed.
+    fn apply(&mut self, index: &Index, resolved: (BgpIntent, Vec<Problem>)) -> Option<Instant> {
+        let Speaker { local, bird, reporter, handover, announced } = self;
+        let (mut intent, mut problems) = resolved;
+        problems.extend(index.problems());
+        problems.sort_unstable();
+        let again = handover.adjust(&mut intent.pools, Instant::now());
+        bird.configure(bird::render(&intent, &bird.paths().log.to_string_lossy()));
+        announced.get_or_insert_default().note(&intent.services.routes);
+        reporter.send_if_modified(|before| {
+            let report = BgpReport {
+                in_sync: true,
+                sessions: intent.sessions.len(),
+                resolutions: before.resolutions,
+                blocks: intent.blocks.len(),
+                service_routes: intent.services.routes.len(),
+                problems,
+                unrouted: index.world().unrouted(&local.node),
+            };
+            let is_new = *before != report;
+            log_new_problems(&before.problems, &report.problems);
+            *before = report;
+            // Counted, but of itself no news.
+            before.resolutions += 1;
+            is_new
+        });
+        again
+    }
 }
 
 fn log_new_problems(before: &[Problem], now: &[Problem]) {

@@ -20,6 +20,7 @@ pub struct NodeMetrics {
     sessions_established: Gauge,
     resolutions: Counter<u64, AtomicU64>,
     blocks: Gauge,
+    service_routes: Gauge,
     problems: Gauge,
 }
 
@@ -35,6 +36,7 @@ impl NodeMetrics {
             sessions_established,
             resolutions,
             blocks,
+            service_routes,
             problems,
         } = metrics.clone();
         registry.register("calico_bird_up", "Whether a supervised BIRD is running", bird_up);
@@ -61,6 +63,11 @@ impl NodeMetrics {
         );
         registry.register("calico_bgp_blocks", "IPAM blocks of this node that are announced", blocks);
         registry.register(
+            "calico_bgp_service_routes",
+            "Prefixes of Kubernetes' services that are announced",
+            service_routes,
+        );
+        registry.register(
             "calico_bgp_problems",
             "Resources that BGP cannot use, wholly or in part",
             problems,
@@ -85,10 +92,12 @@ impl NodeMetrics {
 
     /// Takes what BGP is made of.
     pub fn note_bgp(&self, report: &BgpReport) {
-        let BgpReport { in_sync: _, sessions, resolutions, blocks, problems, unrouted: _ } = report;
+        let BgpReport { in_sync: _, sessions, resolutions, blocks, service_routes, problems, unrouted: _ } =
+            report;
         raise(&self.resolutions, *resolutions);
         self.sessions.set(count(*sessions));
         self.blocks.set(count(*blocks));
+        self.service_routes.set(count(*service_routes));
         self.problems.set(count(problems.len()));
     }
 
@@ -118,7 +127,7 @@ mod tests {
         let report = BirdReport { pid: Some(1), unexpected_ends: 2, ..BirdReport::default() };
         metrics.note_bird(&report);
         metrics.note_bird(&BirdReport { pid: None, unexpected_ends: 3, ..report });
-        metrics.note_bgp(&BgpReport { sessions: 4, ..BgpReport::default() });
+        metrics.note_bgp(&BgpReport { sessions: 4, service_routes: 7, ..BgpReport::default() });
         metrics.note_status(None);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -126,6 +135,7 @@ mod tests {
             "calico_bird_up 0",
             "calico_bird_unexpected_ends_total 3",
             "calico_bgp_sessions 4",
+            "calico_bgp_service_routes 7",
             "calico_bgp_sessions_established 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");

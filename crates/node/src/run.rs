@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use calico_mesh::Local;
-use calico_net::Family;
+use calico_net::{Cidr, Family};
 use calico_store::Store;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::bgp::{BgpReport, SecretSource, run_bgp};
+use crate::bgp::{BgpReport, SecretSource, ServiceSource, run_bgp};
 use crate::bird::daemon::Paths;
 use crate::bird::{Bird, BirdReport};
 use crate::health::{Health, Promise, Report, Reporter};
@@ -40,6 +40,10 @@ pub struct NodeArgs {
     pub store: Arc<dyn Store>,
     /// What [`crate::startup::start`] returned.
     pub started: Started,
+    /// The Kubernetes API, whatever the datastore is, for addresses of services; nobody asks for any with `None`.
+    pub services: Option<Arc<dyn Store>>,
+    /// `CALICO_ADVERTISE_CLUSTER_IPS`, if it is set: instead of the BGPConfiguration's `serviceClusterIPs`.
+    pub cluster_ranges: Option<Vec<Cidr>>,
     /// `CALICO_ROUTER_ID`; empty if unset.
     pub router_id: String,
     /// Where the passwords of sessions are.
@@ -83,6 +87,8 @@ impl NodeArgs {
             secrets: SecretSource::from_vars(&store, vars),
             store,
             started,
+            services: None,
+            cluster_ranges: read_cluster_ranges(vars)?,
             router_id: vars("CALICO_ROUTER_ID").unwrap_or_default().trim().to_owned(),
             nodename_file: nodename_file(vars),
             address_poll: Some(address_poll).filter(|d| !d.is_zero()),
@@ -94,11 +100,28 @@ impl NodeArgs {
     }
 }
 
+/// Prefixes with commas between them.
+fn read_cluster_ranges(vars: Vars<'_>) -> Result<Option<Vec<Cidr>>, SettingError> {
+    let variable = "CALICO_ADVERTISE_CLUSTER_IPS";
+    let text = vars(variable).unwrap_or_default();
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let read = |word: &str| {
+        let bad = |e| SettingError { variable: variable.to_owned(), problem: format!("{word:?}: {e}") };
+        word.parse::<Cidr>().map_err(bad)
+    };
+    let mut ranges: Vec<Cidr> = words.map(read).collect::<Result<_, _>>()?;
+    ranges.sort_unstable();
+    ranges.dedup();
+    Ok(Some(ranges).filter(|ranges| !ranges.is_empty()))
+}
+
 /// Runs until it is told to stop. BIRD is left running.
 pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
     let NodeArgs {
         store,
         started,
+        services,
+        cluster_ranges,
         router_id,
         secrets,
         nodename_file,
@@ -131,9 +154,11 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
             metrics,
         };
         let local = Local { node: node.clone(), router_id };
+        let kubernetes_name = settings.k8s_node.clone().unwrap_or_else(|| node.clone());
+        let services = ServiceSource { store: services, node: kubernetes_name, cluster_ranges };
         tokio::join!(
             supervisor.run(shutdown.clone()),
-            run_bgp(store.clone(), local, secrets, bird, reporter, shutdown.clone()),
+            run_bgp(store.clone(), services, local, secrets, bird, reporter, shutdown.clone()),
             status.run(shutdown.clone()),
         );
     };

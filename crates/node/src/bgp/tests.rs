@@ -39,7 +39,8 @@ fn a_password_comes_when_its_file_does() {
         let local = Local { node: "a".into(), router_id: String::new() };
         let shutdown = CancellationToken::new();
         let source = SecretSource::Files(secrets.clone());
-        let running = tokio::spawn(run_bgp(store, local, source, bird, reporter, shutdown.clone()));
+        let services = ServiceSource { store: None, node: "a".into(), cluster_ranges: None };
+        let running = tokio::spawn(run_bgp(store, services, local, source, bird, reporter, shutdown.clone()));
         let report_of = |wanted: &'static str| {
             move |report: &BgpReport| {
                 let texts: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

@@ -4,8 +4,11 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use calico_api::key::AffinityOwner;
+use calico_api::kubernetes::endpoint_slice::EndpointSliceSpec;
+use calico_api::kubernetes::service::ServiceSpec;
 use calico_api::{
-    AffinityState, BlockAffinity, EncapMode, IPPool, IPPoolSpec, Key, Kind, Write, encode, encode_record,
+    AffinityState, BGPConfiguration, BGPConfigurationSpec, BlockAffinity, EncapMode, IPPool, IPPoolSpec, Key,
+    Kind, Resource, ServiceBlock, Spec, Write, encode, encode_record,
 };
 use calico_linux::netns::Netns;
 use calico_store::EmbeddedStore;
@@ -76,7 +79,9 @@ async fn live(name: &str, datastore: &Path, root: &Path, health: Health, stop: C
         log: root.join("bird.log"),
         ..Paths::default()
     };
-    run(NodeArgs { bird, ..args }, stop).await;
+    // Here, services are in the same store.
+    let services = Some(args.store.clone());
+    run(NodeArgs { bird, services, ..args }, stop).await;
 }
 
 fn claim(store: &EmbeddedStore, node: &str, block: &str, state: AffinityState) {
@@ -116,4 +121,84 @@ fn two_nodes() {
         !summary.ready
             && summary.detail.contains("IPPool(tunnels): ipipMode: this build has no IPIP tunnels yet")
     });
+}
+
+fn put<S: Spec>(store: &EmbeddedStore, resource: &Resource<S>) {
+    let write = Write::put(Key::Resource(resource.key()), encode(resource));
+    block_on(store.commit(&[write])).unwrap();
+}
+
+/// The ranges of external addresses that are announced.
+fn external(store: &EmbeddedStore, ranges: &[&str]) {
+    let service_external_ips = ranges.iter().map(|cidr| ServiceBlock { cidr: (*cidr).into() }).collect();
+    let spec = BGPConfigurationSpec { service_external_ips, ..BGPConfigurationSpec::default() };
+    put(store, &BGPConfiguration::new("", "default", spec));
+}
+
+fn endpoint(store: &EmbeddedStore, node: &str) {
+    let (service, address_type) = ("web".into(), "IPv4".into());
+    let spec =
+        EndpointSliceSpec { service, address_type, ready_nodes: vec![node.into()], ..Default::default() };
+    put(store, &Resource::new("default", "web-1", spec));
+}
+
+#[test]
+fn services_that_only_one_node_serves() {
+    if !is_possible() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let datastore = directory.path().join("datastore.db");
+    let store = EmbeddedStore::open(&datastore).unwrap();
+    let (a, b) = (Netns::create().unwrap(), Netns::create().unwrap());
+    connect(&a, &b);
+    let spec = ServiceSpec {
+        service_type: "NodePort".into(),
+        cluster_ips: vec!["10.96.0.1".into()],
+        external_ips: vec!["192.0.2.1".into()],
+        external_traffic_policy: "Local".into(),
+        ..ServiceSpec::default()
+    };
+    put(&store, &Resource::new("default", "web", spec));
+    endpoint(&store, "a");
+    claim(&store, "a", "10.20.1.0/26", AffinityState::Confirmed);
+    let (a, b) = (Node::new(a, "a", &datastore), Node::new(b, "b", &datastore));
+    let installed = |node: &Node| ip(&node.netns, "route show proto bird");
+    let one = |via: &str| format!("192.0.2.1 via {via}");
+    wait_for("the block", || installed(&b).contains("10.20.1.0/26 via 10.9.0.1"));
+    assert!(!installed(&b).contains("192.0.2.1"), "nobody asks for services");
+    external(&store, &["192.0.2.1/32"]);
+    wait_for("the service's address", || installed(&b).contains(&one("10.9.0.1")));
+    assert!(!installed(&b).contains("10.96.0.1"), "no cluster range is announced");
+    endpoint(&store, "b");
+    wait_for("the moved endpoint", || {
+        installed(&a).contains(&one("10.9.0.2")) && !installed(&b).contains("192.0.2.1")
+    });
+    // What is in a whole range is announced, and installed by no node.
+    external(&store, &["192.0.2.0/24"]);
+    wait_for("the range's end in the kernel", || !installed(&a).contains("192.0.2."));
+    external(&store, &["192.0.2.1/32"]);
+    wait_for("the address again", || installed(&a).contains(&one("10.9.0.2")));
+    external(&store, &[]);
+    wait_for("no service", || !installed(&a).contains("192.0.2."));
+    assert!(installed(&b).contains("10.20.1.0/26 via 10.9.0.1"));
+}
+
+#[test]
+fn cluster_ranges_of_the_environment() {
+    let check = |text: &str, expected: Result<Option<&[&str]>, &str>| {
+        let read =
+            read_cluster_ranges(&|name| (name == "CALICO_ADVERTISE_CLUSTER_IPS").then(|| text.to_owned()));
+        let texts = |ranges: Vec<Cidr>| ranges.iter().map(Cidr::to_string).collect::<Vec<_>>();
+        let expected = expected.map(|ranges| ranges.map(|r| r.iter().map(|t| (*t).to_owned()).collect()));
+        match (read.map(|ranges| ranges.map(texts)), expected) {
+            (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
+            (read, expected) => assert_eq!(read.unwrap(), expected.unwrap(), "{text}"),
+        }
+    };
+    check("", Ok(None));
+    check(" , ", Ok(None));
+    check("10.96.0.0/12", Ok(Some(&["10.96.0.0/12"])));
+    check("fd00:96::/112, 10.96.0.0/12", Ok(Some(&["10.96.0.0/12", "fd00:96::/112"])));
+    check("ten", Err("CALICO_ADVERTISE_CLUSTER_IPS"));
 }
