@@ -9,10 +9,10 @@ use crate::key::{Key, Kind, ResourceKey};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::record::Entry;
 use crate::{
-    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, GlobalNetworkPolicySpec,
-    GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec,
-    KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec,
-    WorkloadEndpointSpec,
+    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, CalicoNodeStatusSpec, ClusterInformationSpec,
+    GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec,
+    IPReservationSpec, KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec,
+    ProfileSpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// One object of any kind. The specification is JSON; [`AnyResource::typed`] gives it a type.
@@ -109,6 +109,7 @@ impl AnyResource {
             Kind::BGPConfiguration => part::<BGPConfigurationSpec>(self),
             Kind::BGPFilter => part::<BGPFilterSpec>(self),
             Kind::BGPPeer => part::<BGPPeerSpec>(self),
+            Kind::CalicoNodeStatus => part::<CalicoNodeStatusSpec>(self),
             Kind::ClusterInformation => part::<ClusterInformationSpec>(self),
             Kind::GlobalNetworkPolicy => part::<GlobalNetworkPolicySpec>(self),
             Kind::GlobalNetworkSet => part::<GlobalNetworkSetSpec>(self),
@@ -130,7 +131,6 @@ impl AnyResource {
                 known
             }
             Kind::BlockAffinity
-            | Kind::CalicoNodeStatus
             | Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice
             | Kind::KubernetesNetworkPolicy

@@ -12,10 +12,10 @@ use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::strict::{self, Reading};
 use crate::validate::{ValidationError, validate};
 use crate::{
-    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
-    GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IPAMConfigurationSpec, IPPoolSpec,
-    IPReservationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec, TierSpec,
-    WorkloadEndpointSpec,
+    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, CalicoNodeStatusSpec, ClusterInformationSpec,
+    FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec,
+    IPAMConfigurationSpec, IPPoolSpec, IPReservationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec,
+    ProfileSpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// Why a file gives no resources.
@@ -236,6 +236,7 @@ impl Document {
             Kind::BGPConfiguration => self.typed::<BGPConfigurationSpec>(metadata, spec, status),
             Kind::BGPFilter => self.typed::<BGPFilterSpec>(metadata, spec, status),
             Kind::BGPPeer => self.typed::<BGPPeerSpec>(metadata, spec, status),
+            Kind::CalicoNodeStatus => self.typed::<CalicoNodeStatusSpec>(metadata, spec, status),
             Kind::ClusterInformation => self.typed::<ClusterInformationSpec>(metadata, spec, status),
             Kind::FelixConfiguration => {
                 self.typed::<FelixConfigurationSpec>(metadata, &felix_names(spec), status)
@@ -253,7 +254,6 @@ impl Document {
             Kind::Tier => self.typed::<TierSpec>(metadata, spec, status),
             Kind::WorkloadEndpoint => self.typed::<WorkloadEndpointSpec>(metadata, spec, status),
             Kind::BlockAffinity
-            | Kind::CalicoNodeStatus
             | Kind::KubeControllersConfiguration
             | Kind::KubernetesClusterNetworkPolicy
             | Kind::KubernetesEndpointSlice

@@ -7,6 +7,7 @@ pub mod any;
 pub mod bgp_configuration;
 pub mod bgp_filter;
 pub mod bgp_peer;
+pub mod calico_node_status;
 pub mod cluster_information;
 pub mod codec;
 pub mod defaults;
@@ -46,6 +47,7 @@ pub use bgp_configuration::{
 };
 pub use bgp_filter::{BGPFilter, BGPFilterSpec, FilterAction, FilterOperation, FilterRule, MatchOperator};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, NextHopMode};
+pub use calico_node_status::{CalicoNodeStatus, CalicoNodeStatusSpec, NodeStatusClass, NodeStatusReport};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
 pub use codec::{DecodeError, decode, encode, merge};
 pub use document::{DocumentError, parse_documents};

@@ -6,6 +6,7 @@ mod endpoint;
 mod felix;
 mod ipam;
 mod metadata;
+mod node_status;
 mod policy;
 mod scalar;
 
@@ -108,8 +109,8 @@ pub fn validate(resource: &AnyResource) -> Vec<ValidationError> {
         Kind::StagedNetworkPolicy | Kind::StagedGlobalNetworkPolicy => {
             policy::check_staged(resource, &mut report)
         }
+        Kind::CalicoNodeStatus => typed(resource, &mut report, node_status::check),
         Kind::BlockAffinity
-        | Kind::CalicoNodeStatus
         | Kind::KubeControllersConfiguration
         | Kind::KubernetesClusterNetworkPolicy
         | Kind::KubernetesEndpointSlice

@@ -4,6 +4,7 @@
 //! startup ─▶ nodename file
 //! pools ─▶ tunnels ─▶ IPAM, Node
 //! store ─syncer─▶ mesh::World ─▶ BgpIntent ─▶ bird.cfg ─▶ BIRD (a process of its own, which outlives this one)
+//! BIRD ─▶ readiness, metrics, CalicoNodeStatus
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -26,6 +27,7 @@ pub mod readiness;
 mod run;
 pub mod shutdown;
 pub mod startup;
+mod status;
 #[cfg(test)]
 mod testing;
 pub mod tunnels;

@@ -10,6 +10,10 @@ use crate::bgp::BgpReport;
 use crate::bird::BirdReport;
 use crate::readiness::BirdStatus;
 
+mod peers;
+
+use peers::PeerMetrics;
+
 /// The node's metrics. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct NodeMetrics {
@@ -22,6 +26,7 @@ pub struct NodeMetrics {
     blocks: Gauge,
     service_routes: Gauge,
     problems: Gauge,
+    peers: PeerMetrics,
 }
 
 impl NodeMetrics {
@@ -38,7 +43,9 @@ impl NodeMetrics {
             blocks,
             service_routes,
             problems,
+            peers,
         } = metrics.clone();
+        peers.register(registry);
         registry.register("calico_bird_up", "Whether a supervised BIRD is running", bird_up);
         registry.register(
             "calico_bird_unexpected_ends",
@@ -104,6 +111,7 @@ impl NodeMetrics {
     /// Takes what BIRD says of itself; `None` if it does not answer.
     pub fn note_status(&self, status: Option<&BirdStatus>) {
         self.sessions_established.set(count(status.map_or(0, |status| status.sessions().1)));
+        self.peers.note(status.map_or(&[], |status| &status.protocols));
     }
 }
 

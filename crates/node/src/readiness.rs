@@ -17,7 +17,7 @@ pub const GRACE_PERIOD: Duration = Duration::from_secs(30);
 pub struct BirdStatus {
     /// The daemon.
     pub daemon: DaemonStatus,
-    /// Its protocols, without details.
+    /// Its protocols, with details.
     pub protocols: Vec<ProtocolStatus>,
 }
 
@@ -33,7 +33,7 @@ impl BirdStatus {
 pub async fn read_bird_status(socket: &Path) -> Result<BirdStatus, ControlError> {
     let unreadable = || ControlError::Refused("its status cannot be read".to_owned());
     let daemon = parse_status(&ask(socket, command::STATUS).await?.reply).ok_or_else(unreadable)?;
-    let protocols = parse_protocols(&ask(socket, command::PROTOCOLS).await?.reply);
+    let protocols = parse_protocols(&ask(socket, command::PROTOCOLS_ALL).await?.reply);
     Ok(BirdStatus { daemon, protocols })
 }
 

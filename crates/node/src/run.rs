@@ -20,6 +20,7 @@ use crate::metrics::NodeMetrics;
 use crate::readiness::{explain_unrouted, judge, read_age, read_bird_status, read_ipip};
 use crate::startup::settings::{Backend, SettingError, Vars};
 use crate::startup::{Started, apply_node, nodename_file};
+use crate::status::run_status;
 use crate::tunnels::run_tunnels;
 
 /// How often BIRD is asked how it is while it is not ready, so that readiness follows within a probe's period.
@@ -142,6 +143,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
             return;
         }
         let socket = bird.socket.clone();
+        let answers = run_status(store.clone(), node.clone(), socket.clone(), shutdown.clone());
         let (bird, supervisor) = Bird::new(bird);
         let (reporter, bgp_report) = watch::channel(BgpReport::default());
         let promise = Promise { live: false, ready: true, timeout: Some(SILENCE) };
@@ -160,6 +162,7 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
             supervisor.run(shutdown.clone()),
             run_bgp(store.clone(), services, local, secrets, bird, reporter, shutdown.clone()),
             status.run(shutdown.clone()),
+            answers,
         );
     };
     let addresses = async {

@@ -37,6 +37,7 @@ fn what_calico_stored_comes_out_again_in_the_same_order() {
             Key::Resource(r) => match r.kind {
                 Kind::BGPConfiguration => round_trip::<BGPConfigurationSpec>(&entry),
                 Kind::BGPPeer => round_trip::<BGPPeerSpec>(&entry),
+                Kind::CalicoNodeStatus => round_trip::<CalicoNodeStatusSpec>(&entry),
                 Kind::ClusterInformation => round_trip::<ClusterInformationSpec>(&entry),
                 Kind::FelixConfiguration => round_trip::<FelixConfigurationSpec>(&entry),
                 Kind::GlobalNetworkPolicy => round_trip::<GlobalNetworkPolicySpec>(&entry),
@@ -53,7 +54,6 @@ fn what_calico_stored_comes_out_again_in_the_same_order() {
                 Kind::WorkloadEndpoint => round_trip::<WorkloadEndpointSpec>(&entry),
                 Kind::BGPFilter => round_trip::<BGPFilterSpec>(&entry),
                 Kind::BlockAffinity
-                | Kind::CalicoNodeStatus
                 | Kind::KubeControllersConfiguration
                 | Kind::KubernetesClusterNetworkPolicy
                 | Kind::KubernetesEndpointSlice

@@ -36,6 +36,12 @@ pub struct BgpDetail {
     pub local_as: String,
     /// The last error, such as `Socket: Connection refused`.
     pub last_error: String,
+    /// The neighbour's BGP identifier; only of an established session.
+    pub neighbor_id: String,
+    /// The hold time that the two agreed on, in seconds; only of an established session.
+    pub hold_secs: Option<u32>,
+    /// The time between keepalives that follows from it; only of an established session.
+    pub keepalive_secs: Option<u32>,
 }
 
 /// One channel (address family) of a protocol.
@@ -49,12 +55,23 @@ pub struct ChannelStatus {
     pub imported: u64,
     /// Routes that went out.
     pub exported: u64,
+    /// Those that came in and are the daemon's choice for their prefix.
+    pub preferred: u64,
+    /// Updates that came in and that the import filter kept out, since the daemon's start.
+    pub import_filtered: u64,
+    /// Routes that the export filter kept back, counted at each change of one, since the daemon's start.
+    pub export_filtered: u64,
 }
 
 impl ProtocolStatus {
     /// The peer, if this is one of our BGP sessions.
     pub fn peer(&self) -> Option<PeerName> {
         if self.proto == "BGP" { PeerName::parse(&self.name) } else { None }
+    }
+
+    /// The last error of a BGP session; `None` if it never had one.
+    pub fn last_error(&self) -> Option<&str> {
+        self.bgp.as_ref().map(|bgp| bgp.last_error.as_str()).filter(|text| !text.is_empty())
     }
 
     /// Whether a BGP session is established.
@@ -115,20 +132,28 @@ fn read_detail(protocol: &mut ProtocolStatus, text: &str) {
             "Routes" => {
                 channel.imported = count(value, "imported");
                 channel.exported = count(value, "exported");
+                channel.preferred = count(value, "preferred");
             }
+            "Import updates" => channel.import_filtered = column(value, FILTERED),
+            "Export updates" => channel.export_filtered = column(value, FILTERED),
             _ => {}
         }
         return;
     }
-    let mut set = |field: fn(&mut BgpDetail) -> &mut String| {
-        *field(protocol.bgp.get_or_insert_default()) = value.to_owned();
-    };
+    if protocol.proto != "BGP" {
+        return;
+    }
+    let bgp = protocol.bgp.get_or_insert_default();
+    let mut set = |field: fn(&mut BgpDetail) -> &mut String| *field(bgp) = value.to_owned();
     match label {
+        "Hold timer" => bgp.hold_secs = of_timer(value),
+        "Keepalive timer" => bgp.keepalive_secs = of_timer(value),
         "BGP state" => set(|b| &mut b.state),
         "Neighbor address" => set(|b| &mut b.neighbor_address),
         "Neighbor AS" => set(|b| &mut b.neighbor_as),
         "Local AS" => set(|b| &mut b.local_as),
         "Last error" => set(|b| &mut b.last_error),
+        "Neighbor ID" => set(|b| &mut b.neighbor_id),
         _ => {}
     }
 }
@@ -136,4 +161,17 @@ fn read_detail(protocol: &mut ProtocolStatus, text: &str) {
 /// `3` of `1 imported, 3 exported, 1 preferred`; a number that is not there counts as 0.
 fn count(text: &str, what: &str) -> u64 {
     text.split(',').find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Where `filtered` is in the table of route changes: received, rejected, filtered, ignored, accepted.
+const FILTERED: usize = 2;
+
+/// A column of the table of route changes; `---`, and what is not there, counts as 0.
+fn column(text: &str, index: usize) -> u64 {
+    text.split_whitespace().nth(index).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// `240` of `180.277/240`: the whole of a timer.
+fn of_timer(text: &str) -> Option<u32> {
+    text.split_once('/')?.1.trim().parse().ok()
 }

@@ -35,9 +35,24 @@ const PROTOCOLS: &str = "\
      Neighbor address: 10.9.0.2
      Neighbor AS:      64512
      Local AS:         64513
+     Neighbor ID:      10.9.0.2
+     Local capabilities
+       Graceful restart
+         Restart time: 120
+     Neighbor capabilities
+       Graceful restart
+         Restart time: 90
+     Session:          external multihop AS4
+     Hold timer:       180.277/240
+     Keepalive timer:  56.667/80
    Channel ipv4
      State:          UP
      Routes:         1 imported, 3 exported, 1 preferred
+     Route change stats:     received   rejected   filtered    ignored   accepted
+       Import updates:              9          0          2          0          7
+       Import withdraws:            6          0        ---          0          6
+       Export updates:              8          1          4        ---          3
+       Export withdraws:            0        ---        ---        ---          0
  
 1002-Mesh_fd00__3 BGP        ---        start  2026-11-23    Connect       Socket: No route to host
 1006-  BGP state:          Connect
@@ -126,10 +141,23 @@ fn protocols_with_details() {
     assert_eq!((kernel.bgp.as_ref(), kernel.peer()), (None, None));
     assert_eq!(
         kernel.channels,
-        [ChannelStatus { name: "ipv4".into(), state: "UP".into(), imported: 3, exported: 2 }]
+        [ChannelStatus {
+            name: "ipv4".into(),
+            state: "UP".into(),
+            imported: 3,
+            exported: 2,
+            preferred: 2,
+            ..ChannelStatus::default()
+        }]
     );
     let bgp = rows[2].bgp.as_ref().unwrap();
     assert_eq!((bgp.neighbor_as.as_str(), bgp.local_as.as_str()), ("64512", "64513"));
+    assert_eq!(bgp.neighbor_id, "10.9.0.2");
+    assert_eq!((bgp.hold_secs, bgp.keepalive_secs), (Some(240), Some(80)));
+    let channel = &rows[2].channels[0];
+    assert_eq!((channel.imported, channel.exported, channel.preferred), (1, 3, 1));
+    assert_eq!((channel.import_filtered, channel.export_filtered), (2, 4));
+    assert_eq!((rows[2].last_error(), rows[3].last_error()), (None, Some("Socket: No route to host")));
     assert!(rows[2].is_established());
     assert!(!rows[3].is_established());
     assert_eq!(rows[3].info, "Connect Socket: No route to host");

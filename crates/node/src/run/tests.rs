@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
+use calico_api::calico_node_status::{BgpDaemonState, NodePeerType, NodeStatusClass};
 use calico_api::key::AffinityOwner;
 use calico_api::kubernetes::endpoint_slice::EndpointSliceSpec;
 use calico_api::kubernetes::service::ServiceSpec;
 use calico_api::{
-    AffinityState, BGPConfiguration, BGPConfigurationSpec, BlockAffinity, EncapMode, IPPool, IPPoolSpec, Key,
-    Kind, Resource, ServiceBlock, Spec, Write, encode, encode_record,
+    AffinityState, BGPConfiguration, BGPConfigurationSpec, BlockAffinity, CalicoNodeStatus, CalicoNodeStatusSpec,
+    EncapMode, IPPool, IPPoolSpec, Key, Kind, NodeStatusReport, Resource, ServiceBlock, Spec, Write, decode, encode,
+    encode_record,
 };
 use calico_linux::netns::Netns;
 use calico_store::EmbeddedStore;
@@ -91,6 +93,44 @@ fn claim(store: &EmbeddedStore, node: &str, block: &str, state: AffinityState) {
     block_on(store.commit(&[write])).unwrap();
 }
 
+/// A CalicoNodeStatus of node b is answered by it, again and again, and one with period 0 once.
+fn answers(store: &EmbeddedStore) {
+    let ask = |name: &str, period| {
+        let classes = vec![NodeStatusClass::Agent, NodeStatusClass::Bgp, NodeStatusClass::Routes];
+        let spec = CalicoNodeStatusSpec { node: "b".into(), classes, update_period_seconds: Some(period) };
+        let key = Key::resource(Kind::CalicoNodeStatus, "", name);
+        block_on(store.commit(&[Write::create(key, encode(&CalicoNodeStatus::new("", name, spec)))]))
+            .unwrap();
+    };
+    let read = |name: &str| -> NodeStatusReport {
+        let key = Key::resource(Kind::CalicoNodeStatus, "", name);
+        let entry = block_on(store.get(&key)).unwrap().unwrap();
+        decode::<CalicoNodeStatusSpec>(&entry).unwrap().status.unwrap_or_default()
+    };
+    ask("often", 1);
+    ask("once", 0);
+    for name in ["often", "once"] {
+        wait_for("an answer", || read(name).last_updated.is_some());
+        let NodeStatusReport { agent, bgp, routes, .. } = read(name);
+        assert_eq!(agent.unwrap().bird_v4.state, Some(BgpDaemonState::Ready));
+        let bgp = bgp.unwrap();
+        assert_eq!((bgp.number_established_v4, bgp.number_not_established_v4), (1, 0));
+        assert_eq!(
+            (bgp.peers_v4[0].peer_ip.as_str(), &bgp.peers_v4[0].peer_type),
+            ("10.9.0.1", &NodePeerType::Mesh)
+        );
+        let routes = routes.unwrap().routes_v4;
+        let learned = routes.iter().find(|route| route.destination == "10.20.1.0/26").unwrap();
+        assert_eq!(
+            (learned.gateway.as_str(), learned.learned_from.peer_ip.as_str()),
+            ("10.9.0.1", "10.9.0.1")
+        );
+    }
+    let (often, once) = (read("often"), read("once"));
+    wait_for("a further answer", || read("often").last_updated != often.last_updated);
+    assert_eq!(read("once"), once);
+}
+
 #[test]
 fn two_nodes() {
     if !is_possible() {
@@ -110,6 +150,7 @@ fn two_nodes() {
     claim(&store, "a", "10.20.2.0/26", AffinityState::Confirmed);
     wait_for("a further block", || routes().contains("10.20.2.0/26 via 10.9.0.1"));
     assert!(!routes().contains("10.20.3.0/26"), "a claim that is only begun is announced");
+    answers(&store);
     // A pool that nobody routes takes the nodes out, and says why.
     let key = Key::resource(Kind::IPPool, "", "tunnels");
     let ipip_mode = Some(EncapMode::Always);

@@ -132,6 +132,7 @@ fn comparison(kind: Kind) -> Option<fn(&Value) -> BTreeSet<String>> {
         Kind::FelixConfiguration => of_kind::<FelixConfigurationSpec>,
         Kind::GlobalNetworkPolicy => of_kind::<GlobalNetworkPolicySpec>,
         Kind::GlobalNetworkSet => of_kind::<GlobalNetworkSetSpec>,
+        Kind::CalicoNodeStatus => of_kind::<CalicoNodeStatusSpec>,
         Kind::HostEndpoint => of_kind::<HostEndpointSpec>,
         Kind::IPAMConfiguration => of_kind::<IPAMConfigurationSpec>,
         Kind::IPPool => of_kind::<IPPoolSpec>,
@@ -143,7 +144,7 @@ fn comparison(kind: Kind) -> Option<fn(&Value) -> BTreeSet<String>> {
         Kind::StagedNetworkPolicy => of_kind::<NetworkPolicySpec>,
         Kind::Tier => of_kind::<TierSpec>,
         // Passed through as JSON.
-        Kind::CalicoNodeStatus | Kind::StagedKubernetesNetworkPolicy => return None,
+        Kind::StagedKubernetesNetworkPolicy => return None,
         // A record: below.
         Kind::BlockAffinity => return None,
         // Kubernetes' own objects.
