@@ -238,7 +238,9 @@ fn render_session(text: &mut String, intent: &BgpIntent, session: &Session, list
     } else {
         line(text, format_args!("  local port {listen_port} as {local_as};"));
     }
-    line(text, format_args!("  neighbor {addr} port {} as {remote_as};", port.unwrap_or(BGP_PORT)));
+    let port = port.unwrap_or(BGP_PORT);
+    let port = if *passive { other_port(port) } else { port };
+    line(text, format_args!("  neighbor {addr} port {port} as {remote_as};"));
     if node_ip_only {
         text.push_str("  strict bind;\n");
     }
@@ -307,6 +309,14 @@ fn render_session(text: &mut String, intent: &BgpIntent, session: &Session, list
             channel(session.family())
         ),
     );
+}
+
+/// Some other port than this one. The daemon locks the pair of neighbour and port for each session, so of two sessions
+/// with one neighbour the second would wait for the first one's end. A session that waits for the neighbour's call uses
+/// no port of it: naming another leaves the right one to the session that calls.
+fn other_port(port: u16) -> u16 {
+    // Never the same: the sum is odd.
+    (u16::MAX - port).max(1)
 }
 
 /// The statement that adds a community.

@@ -18,7 +18,7 @@ use crate::password::SecretData;
 use crate::problem::Problem;
 use crate::resolve::problem;
 use crate::services::{ServiceRanges, Services};
-use crate::world::{Encapsulation, NodeFacts, PoolFacts, WorkloadFacts, World};
+use crate::world::{Encapsulation, KEEP_MESH, NodeFacts, PoolFacts, WorkloadFacts, World};
 
 mod configuration;
 mod filter;
@@ -96,6 +96,11 @@ impl Index {
     /// What is known.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Changes what is known: to see what would come of it.
+    pub fn edit(&mut self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world);
     }
 
     /// What cannot be used of what is known, by resource.
@@ -272,6 +277,7 @@ fn workload_facts(
 
 fn node_facts(node: calico_api::Resource<NodeSpec>, texts: &mut Texts) -> Option<NodeFacts> {
     let labels = node.metadata.labels;
+    let keeps_mesh = node.metadata.annotations.get(KEEP_MESH).is_some_and(|word| word == "true");
     let Some(bgp) = node.spec.bgp else { return Some(NodeFacts { labels, ..NodeFacts::default() }) };
     let v4 = field("ipv4Address", &bgp.ipv4_address, Cidr::parse_interface, texts);
     let v6 = field("ipv6Address", &bgp.ipv6_address, Cidr::parse_interface, texts);
@@ -290,7 +296,7 @@ fn node_facts(node: calico_api::Resource<NodeSpec>, texts: &mut Texts) -> Option
         }
     });
     let cluster_id = field("routeReflectorClusterID", &bgp.route_reflector_cluster_id, str::parse, texts);
-    Some(NodeFacts { labels, v4, v6, asn: bgp.as_number, cluster_id })
+    Some(NodeFacts { labels, v4, v6, asn: bgp.as_number, cluster_id, keeps_mesh })
 }
 
 fn pool_facts(pool: calico_api::Resource<IPPoolSpec>, texts: &mut Texts) -> Option<PoolFacts> {

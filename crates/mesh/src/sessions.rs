@@ -1,5 +1,11 @@
 //! With whom this node speaks: the mesh, explicit BGPPeers and their reverses (spec 6 §3.3).
 //!
+//! Two nodes may have two sessions at once, one of the mesh and one of a BGPPeer: so a mesh becomes reflectors without
+//! a moment between. Each end tells connections apart by the order of its sessions, the first that fits takes it. So
+//! the end that waits in the mesh has the mesh first and calls for the other; the end that calls in the mesh has the
+//! other first and waits for it. Whether an end waits must not depend on the other session's being there: a session
+//! whose settings change is restarted.
+//!
 //! ```text
 //! BGPPeers ─ global ──────────┐
 //!          ─ of this node ────┼─▶ first of each (address, port) wins ─┐
@@ -45,11 +51,21 @@ struct Neighbour {
     asn: Asn,
     cluster_id: Option<Ipv4Addr>,
     is_calico_node: bool,
+    /// It is a Calico node that has the other end of this session by a BGPPeer, and listens where we would call.
+    calls_back: bool,
 }
 
 /// Computes the sessions of the node `name`.
 pub(crate) fn resolve_sessions(world: &World, name: &str, own: &NodeFacts) -> Sessions {
-    let mut resolver = Resolver { world, name, own, explicit: BTreeMap::new(), out: Sessions::default() };
+    let mut resolver = Resolver {
+        world,
+        name,
+        own,
+        is_named_by_all: false,
+        explicit: BTreeMap::new(),
+        out: Sessions::default(),
+    };
+    resolver.is_named_by_all = resolver.is_named_by_all();
     resolver.add_explicit(PeerKind::Global);
     resolver.add_explicit(PeerKind::Node);
     resolver.add_workloads();
@@ -62,6 +78,8 @@ struct Resolver<'a> {
     world: &'a World,
     name: &'a str,
     own: &'a NodeFacts,
+    /// A BGPPeer of all nodes names this one: the other ends of its sessions may be global ones, some of which wait.
+    is_named_by_all: bool,
     /// Explicit sessions by the pair that tells them apart.
     explicit: BTreeMap<(IpAddr, u16), Session>,
     out: Sessions,
@@ -104,6 +122,7 @@ impl Resolver<'_> {
                 asn: *asn,
                 cluster_id: None,
                 is_calico_node: false,
+                calls_back: false,
             });
             // Whatever address of the node the workload was given to connect to.
             let options = PeerOptions { from_node_addr: false, ..peer.options.clone() };
@@ -184,6 +203,7 @@ impl Resolver<'_> {
                 .iter()
                 .filter(|(_, node)| selector.matches(&node.labels))
                 .flat_map(|(name, node)| self.node_ends(name, node))
+                .map(|end| Neighbour { calls_back: peer.reverse, ..end })
                 .collect(),
             PeerTarget::Address { addr, port, asn } => {
                 let node = self.world.nodes.iter().find(|(_, node)| {
@@ -197,6 +217,8 @@ impl Resolver<'_> {
                         asn: *asn,
                         cluster_id: node.cluster_id,
                         is_calico_node: true,
+                        calls_back: peer.reverse
+                            && port.is_none_or(|p| p == self.world.listen_port(name).unwrap_or(BGP_PORT)),
                     },
                     None => Neighbour {
                         addr: *addr,
@@ -204,6 +226,7 @@ impl Resolver<'_> {
                         asn: *asn,
                         cluster_id: None,
                         is_calico_node: false,
+                        calls_back: false,
                     },
                 }]
             }
@@ -218,6 +241,7 @@ impl Resolver<'_> {
             asn: self.world.node_as(node),
             cluster_id: node.cluster_id,
             is_calico_node: true,
+            calls_back: true,
         };
         Family::ALL.into_iter().filter_map(|family| node.addr(family)).map(end).collect()
     }
@@ -252,6 +276,16 @@ impl Resolver<'_> {
             let options = PeerOptions { local_as: None, ..peer.options.clone() };
             self.add_all(peer_name, &options, ends.into_iter().map(|end| (PeerKind::Node, end)));
         }
+    }
+
+    fn is_named_by_all(&self) -> bool {
+        self.world.peers.values().filter(|peer| peer.scope == PeerScope::Global).any(|peer| {
+            match &peer.target {
+                PeerTarget::Nodes(selector) => selector.matches(&self.own.labels),
+                PeerTarget::Address { addr, port, asn } => self.is_me(*addr, *port, *asn),
+                PeerTarget::Workloads { .. } => false,
+            }
+        })
     }
 
     fn is_me(&self, addr: IpAddr, port: Option<u16>, asn: Asn) -> bool {
@@ -309,7 +343,12 @@ impl Resolver<'_> {
             passive: match kind {
                 PeerKind::Global => to.is_calico_node && is_passive(own_addr, to.addr),
                 PeerKind::LocalWorkload => true,
-                PeerKind::Node | PeerKind::Mesh => false,
+                // The other way round than in the mesh: see the head of this file. Calico lets both ends call.
+                PeerKind::Node => {
+                    let is_called = to.calls_back && !self.is_named_by_all && reachable_by.is_none();
+                    is_called && is_passive(to.addr, own_addr)
+                }
+                PeerKind::Mesh => false,
             },
             ttl_security_hops: ttl_security_hops.filter(|hops| *hops > 0),
             reflect_as: self.own.cluster_id.filter(|own| !is_external && to.cluster_id != Some(*own)),
@@ -337,7 +376,7 @@ impl Resolver<'_> {
     /// Sessions with every other node, unless the mesh is off. Reflectors take no part in it at either end.
     fn add_mesh(&mut self) {
         let config = self.world.cluster_config();
-        if config.mesh_enabled == Some(false) || self.own.cluster_id.is_some() {
+        if config.mesh_enabled == Some(false) || !self.own.is_in_mesh() {
             return;
         }
         let about = |text| problem(Kind::BGPConfiguration, "default", text);
@@ -346,7 +385,7 @@ impl Resolver<'_> {
         let local_as = self.world.node_as(self.own);
         let mut owners: BTreeMap<IpAddr, &SmolStr> = BTreeMap::new();
         for (name, node) in &self.world.nodes {
-            if name == self.name || node.cluster_id.is_some() {
+            if name == self.name || !node.is_in_mesh() {
                 continue;
             }
             for end in self.node_ends(name, node) {
@@ -389,8 +428,13 @@ impl Resolver<'_> {
 
     fn finish(self) -> Sessions {
         let Resolver { explicit, mut out, .. } = self;
+        let beside: BTreeSet<IpAddr> = explicit.values().map(|session| session.name.addr).collect();
         out.sessions.extend(explicit.into_values());
-        out.sessions.sort_by_cached_key(|session| session.name.to_string());
+        out.sessions.sort_by_cached_key(|session| {
+            let Session { name, passive, .. } = session;
+            let comes_later = name.kind == PeerKind::Mesh && !passive && beside.contains(&name.addr);
+            (comes_later, name.to_string())
+        });
         out.gateways.sort_unstable();
         out
     }

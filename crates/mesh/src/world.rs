@@ -29,11 +29,22 @@ pub struct NodeFacts {
     pub v6: Option<(Ipv6Addr, u8)>,
     /// Its own AS, if it has one.
     pub asn: Option<Asn>,
-    /// Its cluster as a route reflector: such a node takes no part in the mesh.
+    /// Its cluster as a route reflector: such a node takes no part in the mesh, unless `keeps_mesh`.
     pub cluster_id: Option<Ipv4Addr>,
+    /// A reflector that stays in the mesh until a change of the mesh is complete (annotation [`KEEP_MESH`]).
+    pub keeps_mesh: bool,
 }
 
+/// The annotation of a Node that keeps a route reflector in the mesh, if it says `true`: so its new sessions are up
+/// before those of the mesh go. On the Node, whose cluster id it goes with: everybody sees the two at once.
+pub const KEEP_MESH: &str = "calico-rs/keep-mesh";
+
 impl NodeFacts {
+    /// Whether it takes part in the mesh, where there is one.
+    pub fn is_in_mesh(&self) -> bool {
+        self.cluster_id.is_none() || self.keeps_mesh
+    }
+
     /// Its address in a family.
     pub fn addr(&self, family: Family) -> Option<IpAddr> {
         match family {

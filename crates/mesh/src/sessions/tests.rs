@@ -439,3 +439,63 @@ fn workloads_of_the_node_are_passive_peers() {
     // No other node peers back.
     assert!(names(&world, "b").is_empty());
 }
+
+#[test]
+fn a_reflector_that_is_to_keep_the_mesh_keeps_it_at_both_ends() {
+    let mut world = three();
+    let b = world.nodes.get_mut("b").unwrap();
+    (b.cluster_id, b.keeps_mesh) = (Some(Ipv4Addr::new(1, 0, 0, 1)), true);
+    assert_eq!(names(&world, "a"), ["Mesh_10_0_0_10", "Mesh_10_0_0_2"]);
+    assert_eq!(names(&world, "b"), ["Mesh_10_0_0_1", "Mesh_10_0_0_10"]);
+    world.nodes.get_mut("b").unwrap().keeps_mesh = false;
+    assert_eq!(names(&world, "a"), ["Mesh_10_0_0_10"]);
+}
+
+/// Of each pair of ends: the name, whether it waits, in the order in which connections are matched.
+fn pair(world: &World, own: &str, other: &str) -> Vec<(PeerKind, bool)> {
+    let addr = world.nodes[other].addr(Family::V4).unwrap();
+    let of_pair = sessions(world, own).sessions.into_iter().filter(|s| s.name.addr == addr);
+    of_pair.map(|s| (s.name.kind, s.passive)).collect()
+}
+
+#[test]
+fn a_session_beside_the_mesh_is_told_from_it_at_both_ends() {
+    let mut world = three();
+    world.nodes.insert("b".into(), labelled("10.0.0.2", ("role", "rr")));
+    let to_rr = peer(PeerScope::Selected(selector("all()")), PeerTarget::Nodes(selector("role == 'rr'")));
+    world.peers.insert("p".into(), to_rr);
+    use PeerKind::{Mesh, Node};
+    // Each calls in one of the two, and the first that fits a call is the one that waits for it.
+    assert_eq!(pair(&world, "a", "b"), [(Mesh, true), (Node, false)]);
+    assert_eq!(pair(&world, "b", "a"), [(Node, true), (Mesh, false)]);
+    // The mesh's end changes nothing of the other session: it would be restarted.
+    let world = without_mesh(world);
+    assert_eq!(pair(&world, "a", "b"), [(Node, false)]);
+    assert_eq!(pair(&world, "b", "a"), [(Node, true)]);
+}
+
+#[test]
+fn nobody_waits_for_an_end_that_may_wait_too_or_not_be_there() {
+    let b_waits = |change: &dyn Fn(&mut World)| {
+        let mut world = without_mesh(three());
+        world.peers.insert("p".into(), peer(PeerScope::Node("a".into()), at("10.0.0.2", None, 64512)));
+        world.peers.insert("q".into(), peer(PeerScope::Node("b".into()), at("10.0.0.1", None, 64512)));
+        change(&mut world);
+        pair(&world, "b", "a") == [(PeerKind::Node, true)]
+    };
+    assert!(b_waits(&|_| {}));
+    // By a BGPPeer of all nodes a's end is a global one, which waits itself.
+    let global = || peer(PeerScope::Global, PeerTarget::Nodes(selector("all()")));
+    assert!(!b_waits(&|world| drop(world.peers.insert("g".into(), global()))));
+    let only = |world: &mut World, change: &dyn Fn(&mut PeerFacts)| {
+        world.peers.remove("p");
+        change(world.peers.get_mut("q").unwrap());
+    };
+    assert!(b_waits(&|world| only(world, &|_| {})));
+    assert!(!b_waits(&|world| only(world, &|q| q.reverse = false)));
+    assert!(!b_waits(&|world| only(world, &|q| q.target = at("10.0.0.1", Some(180), 64512))));
+    assert!(!b_waits(&|world| only(world, &|q| q.target = at("10.0.0.1", None, 65000))));
+    assert!(
+        !b_waits(&|world| only(world, &|q| q.options.reachable_by = Some("10.0.0.254".parse().unwrap())))
+    );
+}

@@ -318,6 +318,12 @@ fn body_is_v4(mut body: Cursor<'_>) -> bool {
     body.try_leaf("neighbor <addr> port <port> as <as>").is_some_and(|c| !c[0].contains(':'))
 }
 
+/// The port of a neighbour that is waited for, of the one that is named instead.
+fn waited_for(named: &str) -> Result<String, Unknown> {
+    let named: u16 = named.parse().map_err(|_| format!("no port: {named}"))?;
+    Ok((u16::MAX - named).to_string())
+}
+
 fn session(name: &str, mut body: Cursor<'_>, ours: &mut Ours, suffix: &str) -> Result<Session, Unknown> {
     let mut session = Session { name: name.to_owned(), ..ours.common.clone() };
     let port;
@@ -342,7 +348,12 @@ fn session(name: &str, mut body: Cursor<'_>, ours: &mut Ours, suffix: &str) -> R
         session.hops = Some(body.leaf("multihop <hops>")?[0].to_owned());
         body.leaf("ttl security on")?;
     }
-    session.passive = body.try_leaf("passive").is_some();
+    if body.try_leaf("passive").is_some() {
+        // Where Calico lets both ends of a session call, ours agree on one.
+        session.passive = !name.starts_with("Node_");
+        // Who waits names a port that is not the neighbour's, and uses none.
+        session.port = waited_for(&session.port)?;
+    }
     let mut option =
         |pattern: &str| body.try_leaf(pattern).map(|c| c.first().copied().unwrap_or("").to_owned());
     session.restart_time = option("graceful restart time <s>");
