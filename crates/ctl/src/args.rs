@@ -58,6 +58,9 @@ pub enum Command {
     /// Look at this node
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look at and change BGP of the whole cluster
+    #[command(subcommand)]
+    Bgp(BgpCommand),
     /// Show versions
     Version(VersionArgs),
     /// Print completions for a shell
@@ -247,6 +250,8 @@ pub struct IpamConfigureArgs {
 pub enum StatusFormat {
     /// A table for each family
     Ps,
+    /// The same with AS, prefixes in and out, timers and the last error
+    Wide,
     /// One JSON document
     Json,
     /// One YAML document
@@ -259,12 +264,93 @@ pub enum NodeCommand {
     /// Show the BGP sessions of this node
     Status {
         /// BIRD's control socket
-        #[arg(long, default_value = "/var/run/calico/bird.ctl")]
+        #[arg(long, default_value = crate::bird::SOCKET)]
         socket: PathBuf,
-        /// Tables (ps) or one document
+        /// Tables (ps, wide) or one document
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Ps)]
         output: StatusFormat,
     },
+}
+
+/// Forms of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// Tables and sentences
+    Ps,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+}
+
+/// Subcommands of `bgp`.
+#[derive(Debug, Subcommand)]
+pub enum BgpCommand {
+    /// Show the sessions of all nodes, and what is wrong with them
+    Plan(BgpPlanArgs),
+    /// Say why a prefix is announced and installed on a node, or not
+    Why(BgpWhyArgs),
+    /// Move a running mesh to route reflectors without losing a packet
+    MakeReflectors(MakeReflectorsArgs),
+}
+
+/// Arguments of `bgp plan`.
+#[derive(Debug, Args)]
+pub struct BgpPlanArgs {
+    /// File or directory of resources that are planned for; - for standard input. Nothing is stored
+    #[arg(short = 'f', long)]
+    pub filename: Option<PathBuf>,
+    /// Look into directories inside the directory
+    #[arg(short = 'R', long, requires = "filename")]
+    pub recursive: bool,
+    /// Look at the file alone, without a datastore
+    #[arg(long, requires = "filename")]
+    pub offline: bool,
+    /// Tables and sentences (ps) or one document
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Ps)]
+    pub output: ReportFormat,
+}
+
+/// Arguments of `bgp why`.
+#[derive(Debug, Args)]
+pub struct BgpWhyArgs {
+    /// The prefix, or an address
+    pub prefix: String,
+    /// The node that announces and installs [default: this host's]
+    #[arg(long)]
+    pub node: Option<String>,
+    /// BIRD's control socket [default: /var/run/calico/bird.ctl, where the node is this host]
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
+    /// Sentences (ps) or one document
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Ps)]
+    pub output: ReportFormat,
+}
+
+/// Arguments of `bgp make-reflectors`.
+#[derive(Debug, Args)]
+pub struct MakeReflectorsArgs {
+    /// The nodes that are to be reflectors; several may stand between commas
+    #[arg(required = true)]
+    pub nodes: Vec<String>,
+    /// Their cluster [default: the one they have, or the first free one from 244.0.0.1 on]
+    #[arg(long)]
+    pub cluster_id: Option<std::net::Ipv4Addr>,
+    /// The nodes that peer with them
+    #[arg(long, default_value = "all()")]
+    pub clients: String,
+    /// Leave the mesh on: more reflectors are to come
+    #[arg(long)]
+    pub keep_mesh: bool,
+    /// Nodes that are not waited for, such as those that are switched off
+    #[arg(long, value_name = "NODE")]
+    pub without: Vec<String>,
+    /// Seconds that each wait may take
+    #[arg(long, default_value_t = 300)]
+    pub timeout: u64,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `version`.

@@ -1,5 +1,6 @@
 //! One module per verb.
 
+mod bgp;
 mod completion;
 mod delete;
 mod get;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli, context: &mut Context) -> anyhow::Result<()> {
         Command::Validate(files) => validate::run(&files, context),
         Command::Ipam(command) => ipam::run(&open(&global, context).await?, command, context).await,
         Command::Node(command) => node::run(command, context).await,
+        Command::Bgp(command) => bgp::run(command, &global, context).await,
         Command::Version(args) => version::run(&global, &args, context).await,
         Command::Completion { shell } => completion::run(shell, context),
     }

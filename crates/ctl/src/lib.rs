@@ -16,6 +16,7 @@
 )]
 
 mod args;
+mod bird;
 mod commands;
 mod config;
 mod context;
@@ -60,7 +61,15 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context
     commands::run(args::Cli::try_parse_from(args)?, context).await
 }
 
+/// The answer was printed, and is this exit code: no failure, nothing more to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("exit code {0}")]
+pub struct ExitWith(pub u8);
+
 fn fail(error: &anyhow::Error) -> ExitCode {
+    if let Some(ExitWith(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
     // What is one per line begins on a line of its own.
     let text = format!("{error:#}").replace(": \n", ":\n");
     // Nobody is left to tell when standard error is closed.

@@ -50,7 +50,10 @@ impl Desk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(calico_ctl::run(arguments.iter().map(Into::into), &mut context));
         let mut text = String::from_utf8(output.0.borrow().clone()).unwrap();
-        if let Err(error) = &result {
+        // A code alone is what a script sees of an answer that is printed.
+        if let Err(error) = &result
+            && !error.is::<calico_ctl::ExitWith>()
+        {
             text += &format!("{error:#}\n");
         }
         (text, result.is_ok())
