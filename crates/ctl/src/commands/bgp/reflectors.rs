@@ -212,7 +212,7 @@ fn wanted(index: &Index, args: &MakeReflectorsArgs) -> anyhow::Result<Wanted> {
     if let Some(unknown) = reflectors.iter().find(|name| !nodes.contains_key(*name)) {
         bail!("there is no node {unknown}");
     }
-    calico_selector_check(&args.clients)?;
+    check_clients(&args.clients)?;
     let ids: BTreeSet<Ipv4Addr> = reflectors.iter().filter_map(|name| nodes[name].cluster_id).collect();
     let id = match (args.cluster_id, ids.first()) {
         (Some(id), _) => id,
@@ -230,7 +230,7 @@ fn wanted(index: &Index, args: &MakeReflectorsArgs) -> anyhow::Result<Wanted> {
     Ok(Wanted { reflectors, id, clients: args.clients.clone() })
 }
 
-fn calico_selector_check(text: &str) -> anyhow::Result<()> {
+fn check_clients(text: &str) -> anyhow::Result<()> {
     let errors = calico_api::validate(&AnyResource::from(&BGPPeer::new(
         "",
         "clients",
