@@ -27,7 +27,7 @@ pub struct BgpIntent {
     pub listen: Listen,
     /// Interfaces whose own prefixes are not looked at, by name with `*`; in the order given.
     pub ignored_interfaces: Vec<SmolStr>,
-    /// The sessions, by protocol name; but of two with one neighbour those of the mesh that call come last of all.
+    /// The sessions, by protocol name; those of BGPPeers of some nodes that wait for a call come first.
     pub sessions: Vec<Session>,
     /// The BGPFilters, by name, whether a session has them or not.
     pub filters: BTreeMap<SmolStr, Filter>,

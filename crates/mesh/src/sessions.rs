@@ -428,12 +428,12 @@ impl Resolver<'_> {
 
     fn finish(self) -> Sessions {
         let Resolver { explicit, mut out, .. } = self;
-        let beside: BTreeSet<IpAddr> = explicit.values().map(|session| session.name.addr).collect();
         out.sessions.extend(explicit.into_values());
+        // Those that wait beside a session of the mesh come first: a daemon puts a new session behind the one before it
+        // in the configuration, but never moves those that it has.
         out.sessions.sort_by_cached_key(|session| {
             let Session { name, passive, .. } = session;
-            let comes_later = name.kind == PeerKind::Mesh && !passive && beside.contains(&name.addr);
-            (comes_later, name.to_string())
+            (name.kind != PeerKind::Node || !passive, name.to_string())
         });
         out.gateways.sort_unstable();
         out
