@@ -70,8 +70,9 @@ fn from_a_mesh_to_reflectors_and_back_without_a_packet_lost() {
 
     let said = lab.sh("node4", "calicoctl bgp make-reflectors node1,node2 --timeout 60");
     println!("{said}");
-    assert!(said.contains("Done: 4 node(s), 2 of them reflectors, 0 in the mesh: 5 session(s)"), "{said}");
-    for (node, expected) in NODES.into_iter().zip([3, 3, 2, 2]) {
+    assert!(said.contains("Done: 4 node(s), 2 of them reflectors, 0 in the mesh: 10 session(s)"), "{said}");
+    // In both families.
+    for (node, expected) in NODES.into_iter().zip([6, 6, 4, 4]) {
         let (kinds, all_up) = sessions(&lab, node);
         assert!(all_up && kinds == vec!["node specific"; expected], "{node}: {kinds:?}");
     }
@@ -85,7 +86,7 @@ fn from_a_mesh_to_reflectors_and_back_without_a_packet_lost() {
     wait_for("the mesh beside the reflectors", || {
         NODES.iter().all(|node| {
             let (kinds, all_up) = sessions(&lab, node);
-            all_up && kinds.iter().filter(|kind| *kind == "node-to-node mesh").count() == 3
+            all_up && kinds.iter().filter(|kind| *kind == "node-to-node mesh").count() == 6
         })
     });
     lab.sh("node1", "calicoctl delete bgppeer route-reflectors route-reflectors-244-0-0-1");
@@ -94,7 +95,7 @@ fn from_a_mesh_to_reflectors_and_back_without_a_packet_lost() {
     wait_for("the mesh alone", || {
         NODES.iter().all(|node| {
             let (kinds, all_up) = sessions(&lab, node);
-            all_up && kinds == vec!["node-to-node mesh"; 3]
+            all_up && kinds == vec!["node-to-node mesh"; 6]
         })
     });
     assert!(lab.sh("node1", "calicoctl bgp plan").contains("No warnings."));
@@ -114,7 +115,7 @@ fn answers_of_a_node(lab: &Lab, b: &str) {
             .map(|(_, v)| *v)
             .collect()
     };
-    assert_eq!(of_peers("calico_bgp_peer_established"), [1.0, 1.0], "{metrics:?}");
+    assert_eq!(of_peers("calico_bgp_peer_established"), [1.0; 4], "{metrics:?}");
     assert!(of_peers("calico_bgp_peer_prefixes_imported").iter().all(|n| *n > 0.0), "{metrics:?}");
 
     lab.ctl(
