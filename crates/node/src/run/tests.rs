@@ -8,9 +8,9 @@ use calico_api::key::AffinityOwner;
 use calico_api::kubernetes::endpoint_slice::EndpointSliceSpec;
 use calico_api::kubernetes::service::ServiceSpec;
 use calico_api::{
-    AffinityState, BGPConfiguration, BGPConfigurationSpec, BlockAffinity, CalicoNodeStatus, CalicoNodeStatusSpec,
-    EncapMode, IPPool, IPPoolSpec, Key, Kind, NodeStatusReport, Resource, ServiceBlock, Spec, Write, decode, encode,
-    encode_record,
+    AffinityState, BGPConfiguration, BGPConfigurationSpec, BlockAffinity, CalicoNodeStatus,
+    CalicoNodeStatusSpec, EncapMode, IPPool, IPPoolSpec, Key, Kind, NodeStatusReport, Resource, ServiceBlock,
+    Spec, Write, decode, encode, encode_record,
 };
 use calico_linux::netns::Netns;
 use calico_store::EmbeddedStore;
