@@ -257,6 +257,10 @@ impl Pool {
 pub enum Path {
     /// Through the overlay's device, to this address: the other node's tunnel address with VXLAN, its own with IPIP.
     Tunnel(Overlay, IpAddr),
+    /// The same, but the node at this address has not said yet that it receives there: it names its tunnel address only
+    /// then. Whoever has another way to it keeps that for a while. VXLAN has no way without that address; IPIP has, and
+    /// needs it where no pool gives the node one.
+    Awaited(Overlay, IpAddr),
     /// To the node's own address, which is on this node's subnet, of a pool that is encapsulated across subnets only.
     Subnet(Overlay, IpAddr),
     /// The pool is not encapsulated: routes are the BGP speaker's or the fabric's.
@@ -368,6 +372,10 @@ pub enum Change {
     LocalVtepChanged(Family, LocalVtep),
     /// This node has no address of the family any more.
     LocalVtepRemoved(Family),
+    /// This node's IPIP tunnel address is new or different.
+    LocalIpipChanged(IpAddr),
+    /// It has none any more.
+    LocalIpipRemoved,
     /// Another node's end of VXLAN tunnels is new or different.
     VtepChanged(Family, SmolStr, Vtep),
     /// It is gone; no route leads to it any more.

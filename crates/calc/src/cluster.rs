@@ -79,6 +79,8 @@ pub(crate) struct Cluster {
     pools_told: Mirror<Cidr, Pool>,
     nodes: Mirror<SmolStr, NodeInfo>,
     blocks: Mirror<Cidr, ()>,
+    /// This node's IPIP tunnel address.
+    ipip: Mirror<(), IpAddr>,
     vteps: Vteps,
     routes: Routes,
 }
@@ -93,6 +95,7 @@ impl Cluster {
             pools_told: Mirror::default(),
             nodes: Mirror::default(),
             blocks: Mirror::default(),
+            ipip: Mirror::default(),
             vteps: Vteps::new(node),
             routes: Routes::default(),
         }
@@ -134,6 +137,7 @@ impl Cluster {
         }
         // Where this node is decides of every other whether it is on its subnet.
         if *name == self.node {
+            self.ipip.set((), node.as_ref().and_then(|node| node.ipip_addr));
             self.routes.touch_all();
         } else {
             self.routes.touch_node(name);
@@ -181,6 +185,9 @@ impl Cluster {
                 None => Change::BlockRemoved(*cidr),
             });
         });
+        self.ipip.flush(|(), addr| {
+            out.push(addr.map_or(Change::LocalIpipRemoved, |addr| Change::LocalIpipChanged(*addr)));
+        });
         // Ends come before the routes that lead to them, and go after.
         let vteps_removed = self.vteps.flush(out);
         let Cluster { node, pools_told, nodes, vteps, routes, .. } = self;
@@ -191,7 +198,8 @@ impl Cluster {
     /// Whether there is nothing.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        let current = self.pools_told.current.len() + self.nodes.current.len() + self.blocks.current.len();
+        let told = self.nodes.current.len() + self.blocks.current.len() + self.ipip.current.len();
+        let current = self.pools_told.current.len() + told;
         let pools = self.pools.is_empty() && self.pool_ranges.is_empty();
         current == 0 && pools && self.vteps.is_empty() && self.routes.is_empty()
     }

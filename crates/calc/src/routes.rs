@@ -173,10 +173,10 @@ impl Resolver<'_> {
             return Some(Path::Subnet(overlay, host));
         }
         let through = match overlay {
-            Overlay::Vxlan => self.vteps.usable(family, node)?.addr,
-            Overlay::Ipip => host,
+            Overlay::Vxlan => self.vteps.usable(family, node).map(|vtep| vtep.addr),
+            Overlay::Ipip => self.nodes.get(node).and_then(|node| node.ipip_addr).map(|_| host),
         };
-        Some(Path::Tunnel(overlay, through))
+        Some(through.map_or(Path::Awaited(overlay, host), |through| Path::Tunnel(overlay, through)))
     }
 
     /// The smallest pool around a destination.

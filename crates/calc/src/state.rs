@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Chain;
+use std::net::IpAddr;
 use std::slice::Iter;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct NodeState {
     pub blocks: BTreeSet<Cidr>,
     /// This node's ends of VXLAN tunnels.
     pub local_vteps: BTreeMap<Family, LocalVtep>,
+    /// This node's IPIP tunnel address.
+    pub local_ipip: Option<IpAddr>,
     /// Other nodes' ends.
     pub vteps: BTreeMap<(Family, SmolStr), Vtep>,
     /// The ways to other nodes' addresses.
@@ -137,6 +140,13 @@ impl NodeState {
             }
             Change::LocalVtepChanged(family, vtep) => put(&mut self.local_vteps, family, vtep, family),
             Change::LocalVtepRemoved(family) => take(&mut self.local_vteps, family, family),
+            Change::LocalIpipChanged(addr) => match self.local_ipip.replace(*addr) {
+                Some(old) if old == *addr => Err(NoChange(addr.to_string())),
+                _ => Ok(()),
+            },
+            Change::LocalIpipRemoved => {
+                self.local_ipip.take().map(|_| ()).ok_or_else(|| NotThere("the IPIP tunnel address".into()))
+            }
             Change::VtepChanged(family, node, vtep) => {
                 put(&mut self.vteps, &(*family, node.clone()), vtep, node)
             }

@@ -19,6 +19,7 @@ use calico_cni::netconf::AGENT_SOCKET;
 use calico_cni::server::{Server, bind};
 use calico_cni::spool::SPOOL;
 use calico_felix::metrics::Metrics;
+use calico_felix::settings::programs_ipip;
 use calico_felix::{Agent, Exit, LiveEndpoints, Options};
 use calico_linux::lock::AgentLock;
 use calico_linux::sysctl::Sysctl;
@@ -144,10 +145,10 @@ async fn run(log: Log) -> Result<Exit> {
     }
     tokio::spawn(announce(health.clone(), kubernetes, node.clone(), shutdown.clone()));
     let has_bgp = started.settings.backend == Backend::Bird;
-    let vxlan_ready = watch::Sender::default();
-    let ready = vxlan_ready.subscribe();
+    let tunnels_ready = watch::Sender::default();
+    let ready = tunnels_ready.subscribe();
     let args = NodeArgs::from_vars(store.clone(), started, ready, health, node_metrics, &variable)?;
-    let args = NodeArgs { services: natives, ..args };
+    let args = NodeArgs { services: natives, ipip_is_speakers: !programs_ipip(&config), ..args };
     let bgp_shutdown = shutdown.clone();
     roles.spawn("BGP", async move {
         calico_node::run(args, bgp_shutdown.clone()).await;
@@ -157,7 +158,7 @@ async fn run(log: Log) -> Result<Exit> {
         }
         Ok(())
     });
-    let options = Options { node, local, sysctl: Sysctl::default(), in_force, vxlan_ready };
+    let options = Options { node, local, sysctl: Sysctl::default(), in_force, tunnels_ready };
     let agent = Agent::new(options, store, live, condition, felix_metrics);
     // A task of its own, since it blocks its thread while it talks to the kernel.
     roles.spawn_leading("policy and routes", async move { Ok(agent.run(shutdown).await?) });

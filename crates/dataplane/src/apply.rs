@@ -136,6 +136,18 @@ pub fn cleanup(settings: &crate::desired::Settings, kernel: &mut dyn Kernel) -> 
         }
         Err(error) => report.problem("neighbours", error),
     }
+    match kernel.read_addresses() {
+        // IPIP's device may stay.
+        Ok(addresses) => {
+            let ours = addresses.into_iter().filter(|a| tunnel::is_ours(&a.device) && !a.is_link_local_v6());
+            let ops: Vec<_> = ours.map(AddressOp::Delete).collect();
+            match kernel.apply_addresses(&ops) {
+                Ok(refused) => refused.iter().for_each(|(place, error)| report.problem(&ops[*place], error)),
+                Err(error) => report.problem("addresses", error),
+            }
+        }
+        Err(error) => report.problem("addresses", error),
+    }
     match kernel.read_tunnels() {
         Ok(tunnels) => {
             for op in tunnels.into_iter().map(|tunnel| TunnelOp::Delete(tunnel.name)) {

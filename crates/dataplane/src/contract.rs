@@ -51,6 +51,12 @@ pub const CLAUSES: &[(&str, Clause)] = &[
     ("a_misfit_table_is_made_anew", a_misfit_table_is_made_anew),
 ];
 
+/// What a kernel with the module `ipip` must do besides.
+pub const IPIP_CLAUSES: &[(&str, Clause)] = &[
+    ("ipip_is_switched_on_and_off", ipip_is_switched_on_and_off),
+    ("an_ipip_overlay_comes_restarts_and_goes", an_ipip_overlay_comes_restarts_and_goes),
+];
+
 const T: Table = Table::Inet;
 
 fn chain(name: impl Into<SmolStr>) -> NftOp {
@@ -407,6 +413,102 @@ fn tunnels_read_back(kernel: &mut dyn Kernel) {
     assert_eq!(kernel.read_tunnels(), Ok(vec![]));
 }
 
+fn ipip_tunnel() -> Tunnel {
+    Tunnel {
+        name: tunnel::device(Overlay::Ipip, Family::V4).expect("IPIP has a device"),
+        kind: TunnelKind::Ipip,
+        mac: None,
+        mtu: 1400,
+        up: true,
+        checksum_offload: true,
+    }
+}
+
+fn ipip_is_switched_on_and_off(kernel: &mut dyn Kernel) {
+    let made = ipip_tunnel();
+    let is_up = |kernel: &mut dyn Kernel| {
+        kernel.read_links().expect("reads").iter().any(|link| link.name == made.name && link.admin_up)
+    };
+    assert_eq!(kernel.read_tunnels(), Ok(vec![]), "the one that the module makes is at rest");
+    for mtu in [1400, 1380] {
+        let made = Tunnel { mtu, ..made.clone() };
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Create(made.clone())), Ok(()));
+        assert_eq!(kernel.read_tunnels(), Ok(vec![made.clone()]));
+        assert!(is_up(kernel));
+        let other = Tunnel { mtu: mtu - 10, ..made.clone() };
+        assert_eq!(kernel.apply_tunnel(&TunnelOp::Change(other.clone())), Ok(()));
+        assert_eq!(kernel.read_tunnels(), Ok(vec![other]));
+        let address = Address::alone(made.name.clone(), ip("10.65.0.7"));
+        assert_eq!(kernel.apply_addresses(&[AddressOp::Add(address.clone())]), Ok(vec![]));
+        let route = Route::cluster(
+            "10.65.1.0/26".parse().expect("a prefix"),
+            made.name.clone(),
+            ip("192.0.2.2"),
+            true,
+            80,
+        );
+        assert_eq!(kernel.apply_routes(&[RouteOp::Add(route.clone())]), Ok(vec![]));
+        assert!(kernel.read_routes().expect("reads").contains(&route));
+        assert_eq!(kernel.apply_addresses(&[AddressOp::Delete(address)]), Ok(vec![]));
+        for _ in 0..2 {
+            assert_eq!(kernel.apply_tunnel(&TunnelOp::Delete(made.name.clone())), Ok(()));
+            assert_eq!(kernel.read_tunnels(), Ok(vec![]));
+            assert!(!is_up(kernel));
+        }
+        assert!(!kernel.read_routes().expect("reads").contains(&route), "it went with its device");
+    }
+}
+
+/// A pool in IPIP and another node.
+pub fn ipip_overlay() -> Vec<Change> {
+    let net = |text: &str| text.parse::<Cidr>().expect("a prefix");
+    let pool =
+        Pool { nat_outgoing: false, ipip: Encap::Always, vxlan: Encap::Never, load_balancer_only: false };
+    let route = |path| ClusterRoute { node: "two".into(), path };
+    let local = LocalVtep { host: ip("192.0.2.1"), addr: None, mac: Mac([0x66, 0, 0, 0, 0, 1]) };
+    vec![
+        Change::PoolChanged(net("10.65.0.0/16"), pool),
+        Change::LocalVtepChanged(Family::V4, local),
+        Change::LocalIpipChanged(ip("10.65.0.0")),
+        Change::RouteChanged(net("10.65.1.0/26"), route(Path::Tunnel(Overlay::Ipip, ip("192.0.2.2")))),
+        Change::RouteChanged(net("10.65.2.0/26"), route(Path::Awaited(Overlay::Ipip, ip("192.0.2.9")))),
+        Change::RouteChanged(net("10.65.3.7/32"), route(Path::Subnet(Overlay::Ipip, ip("192.0.2.2")))),
+    ]
+}
+
+fn an_ipip_overlay_comes_restarts_and_goes(kernel: &mut dyn Kernel) {
+    let device = interface("cali1");
+    let uplink = Address { device, address: ip("192.0.2.1"), prefix_len: 24, scope: 0 };
+    assert_eq!(kernel.apply_addresses(&[AddressOp::Add(uplink)]), Ok(vec![]));
+    let (mut desired, report) = start(kernel, ipip_overlay());
+    assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 1));
+    assert_settled(&mut desired, kernel);
+    assert!(desired.is_tunnel_ready((Overlay::Ipip, Family::V4)));
+
+    // A restart finds everything in place.
+    let (mut desired, report) = start(kernel, ipip_overlay());
+    assert_eq!((report.complete, report.tunnels, report.routes), (true, 0, 0));
+    assert_settled(&mut desired, kernel);
+
+    // Somebody switches the device off; the next full read heals it.
+    kernel.apply_tunnel(&TunnelOp::Delete(ipip_tunnel().name)).expect("switches off");
+    resync(&mut desired, kernel).expect("reads");
+    let report = apply(&mut desired, kernel);
+    assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 1));
+    assert_settled(&mut desired, kernel);
+
+    // Everything goes, what somebody else put on the device included.
+    let left = Address::alone(ipip_tunnel().name, ip("10.65.0.99"));
+    assert_eq!(kernel.apply_addresses(&[AddressOp::Add(left)]), Ok(vec![]));
+    let (mut desired, report) = start(kernel, Vec::new());
+    assert!(report.complete, "{report:?}");
+    assert_settled(&mut desired, kernel);
+    assert_eq!(kernel.read_tunnels(), Ok(vec![]));
+    assert!(!kernel.read_addresses().expect("reads").iter().any(|a| tunnel::is_ours(&a.device)));
+    let ours = Settings::default().routes;
+    assert!(!kernel.read_routes().expect("reads").iter().any(|r| ours.is_ours(r)));
+}
+
 fn forwarding_entries_read_back(kernel: &mut dyn Kernel) {
     for (family, hosts) in
         [(Family::V4, ["192.0.2.2", "192.0.2.3"]), (Family::V6, ["2001:db8::2", "2001:db8::3"])]
@@ -487,7 +589,7 @@ fn an_overlay_comes_restarts_and_goes(kernel: &mut dyn Kernel) {
     let (mut desired, report) = start(kernel, overlay());
     assert_eq!((report.complete, &report.problems[..], report.tunnels), (true, &[][..], 2));
     assert_settled(&mut desired, kernel);
-    assert!(Family::ALL.iter().all(|family| desired.is_vxlan_ready(*family)));
+    assert!(Family::ALL.iter().all(|family| desired.is_tunnel_ready((Overlay::Vxlan, *family))));
 
     // A restart finds everything in place.
     let (mut desired, report) = start(kernel, overlay());
@@ -676,7 +778,7 @@ mod tests {
 
     #[test]
     fn the_fake_kernel_keeps_the_contract() {
-        for (name, clause) in CLAUSES {
+        for (name, clause) in CLAUSES.iter().chain(IPIP_CLAUSES) {
             println!("{name}");
             let mut kernel = FakeKernel::new();
             kernel.set_link("cali1", true);

@@ -21,7 +21,7 @@ use calico_rules::HostChains;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
-pub use self::overlay::VxlanSettings;
+pub use self::overlay::{IpipSettings, VxlanSettings};
 pub use self::workload::WorkloadState;
 
 use self::contribution::{Contribution, Owner};
@@ -56,6 +56,8 @@ pub struct Settings {
     pub ipv6: bool,
     /// What VXLAN devices are like.
     pub vxlan: VxlanSettings,
+    /// What the IPIP device is like.
+    pub ipip: IpipSettings,
 }
 
 impl Default for Settings {
@@ -69,6 +71,7 @@ impl Default for Settings {
             rp_filter: "1".into(),
             ipv6: true,
             vxlan: VxlanSettings::default(),
+            ipip: IpipSettings::default(),
         }
     }
 }
@@ -238,6 +241,8 @@ impl Desired {
             Change::BlockRemoved(block) => self.change_block(block, false),
             Change::LocalVtepChanged(family, vtep) => self.change_local_vtep(family, Some(vtep)),
             Change::LocalVtepRemoved(family) => self.change_local_vtep(family, None),
+            Change::LocalIpipChanged(addr) => self.change_local_ipip(Some(addr)),
+            Change::LocalIpipRemoved => self.change_local_ipip(None),
             Change::VtepChanged(family, node, vtep) => self.change_vtep((family, node), Some(vtep)),
             Change::VtepRemoved(family, node) => self.change_vtep((family, node), None),
             Change::RouteChanged(destination, route) => self.change_cluster_route(destination, Some(route)),

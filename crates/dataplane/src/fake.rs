@@ -19,7 +19,7 @@ use crate::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
 use crate::tables::nft::{ActualNft, ActualRule, NftOp};
 use crate::tables::route::{Route, RouteKey, RouteOp};
 use crate::tables::sysctl::Sysctl;
-use crate::tables::tunnel::{Tunnel, TunnelKind, TunnelOp};
+use crate::tables::tunnel::{self, Overlay, Tunnel, TunnelKind, TunnelOp};
 
 /// A kernel in memory.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub struct FakeKernel {
     fdb: BTreeMap<FdbKey, FdbEntry>,
     /// Tunnel devices cannot be made.
     pub tunnels_fail: bool,
+    /// The kernel has no module `ipip`.
+    pub no_ipip: bool,
     /// Parameters written, by name.
     pub sysctls: BTreeMap<String, String>,
     /// Parameters that cannot be written, by name.
@@ -147,7 +149,7 @@ impl FakeKernel {
         let link = Link {
             index,
             name: name.clone(),
-            kind: "vxlan".into(),
+            kind: if tunnel.kind == TunnelKind::Ipip { "ipip".into() } else { "vxlan".into() },
             admin_up: tunnel.up,
             oper_up: tunnel.up,
             mac: tunnel.mac,
@@ -238,6 +240,14 @@ impl Kernel for FakeKernel {
             return refused("Operation not supported");
         }
         match op {
+            TunnelOp::Create(Tunnel { kind: TunnelKind::Ipip, .. }) if self.no_ipip => {
+                return refused("Operation not supported");
+            }
+            TunnelOp::Create(tunnel @ Tunnel { name, kind: TunnelKind::Ipip, .. })
+                if !self.tunnels.contains_key(name) =>
+            {
+                self.set_tunnel(tunnel);
+            }
             TunnelOp::Create(Tunnel { name, .. }) if self.links.contains_key(name) => {
                 return refused("File exists");
             }
@@ -254,6 +264,13 @@ impl Kernel for FakeKernel {
                 None => return refused("No such device"),
                 Some(_) => self.set_tunnel(tunnel),
             },
+            TunnelOp::Delete(name) if tunnel::overlay_of(name) == Some(Overlay::Ipip) => {
+                self.tunnels.remove(name);
+                self.drop_device(name);
+                if let Some(link) = self.links.get_mut(name) {
+                    (link.admin_up, link.oper_up) = (false, false);
+                }
+            }
             TunnelOp::Delete(name) => {
                 self.links.remove(name);
                 self.drop_device(name);

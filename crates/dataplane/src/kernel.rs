@@ -70,7 +70,7 @@ pub trait Kernel {
     fn read_addresses(&mut self) -> Result<Vec<Address>, KernelError>;
     /// Changes addresses, each for itself; returns those refused by their place in `ops`.
     fn apply_addresses(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, KernelError)>, KernelError>;
-    /// The tunnel devices that have names of ours.
+    /// The tunnel devices that have names of ours; an IPIP device that is switched off is none.
     fn read_tunnels(&mut self) -> Result<Vec<Tunnel>, KernelError>;
     /// Changes a tunnel device.
     fn apply_tunnel(&mut self, op: &TunnelOp) -> Result<(), KernelError>;

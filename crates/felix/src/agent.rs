@@ -11,6 +11,7 @@ use calico_api::{Entry, Key, Kind, Selection, decode};
 use calico_calc::change::{Change, Workload, WorkloadId};
 use calico_calc::{Calc, Update};
 use calico_dataplane::tables::link::Link;
+use calico_dataplane::tables::tunnel::{self, TunnelId};
 use calico_dataplane::{
     Desired, Kernel, KernelError, Report, WorkloadState, apply, has_drifted, leftovers, resync,
 };
@@ -60,8 +61,8 @@ pub struct Options {
     pub sysctl: Sysctl,
     /// The options in force: those that the process was composed with, and from then on those that the datastore has.
     pub in_force: watch::Sender<Resolution>,
-    /// The families in which this node can receive what others send through VXLAN.
-    pub vxlan_ready: watch::Sender<BTreeSet<Family>>,
+    /// The tunnels through which this node can receive what others send.
+    pub tunnels_ready: watch::Sender<BTreeSet<TunnelId>>,
 }
 
 /// Why the loop ended.
@@ -548,9 +549,9 @@ impl Agent {
                 Err(error) => tracing::warn!(%error, path = mtu::MTU_FILE, "cannot write the MTU file"),
             }
         }
-        let ready = Family::ALL.into_iter().filter(|family| acting.desired.is_vxlan_ready(*family));
-        let ready: BTreeSet<Family> = ready.collect();
-        self.options.vxlan_ready.send_if_modified(|known| std::mem::replace(known, ready.clone()) != ready);
+        let ready: BTreeSet<TunnelId> =
+            tunnel::ids().filter(|id| acting.desired.is_tunnel_ready(*id)).collect();
+        self.options.tunnels_ready.send_if_modified(|known| std::mem::replace(known, ready.clone()) != ready);
         let handing_over = acting.desired.is_handing_over();
         acting.handover_ends = match acting.handover_ends {
             _ if !handing_over => None,

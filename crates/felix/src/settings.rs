@@ -7,7 +7,7 @@ use calico_api::felix_config::resource::settings as felix_settings;
 use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
 use calico_api::meta::Labels;
 use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, Selection, decode};
-use calico_dataplane::desired::VxlanSettings;
+use calico_dataplane::desired::{IpipSettings, VxlanSettings};
 use calico_dataplane::tables::route::{PROTOCOL_BOOT, RouteOwnership};
 use calico_rules::config::{AllowAction, Config, DenyAction, EndpointToHost, Failsafe};
 use calico_rules::{MarkBits, mark::MarkError};
@@ -139,7 +139,6 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
 pub fn not_built(config: &FelixConfig) -> Vec<&'static str> {
     let asked = [
         ("FloatingIPs", config.floating_ips),
-        ("IpInIpEnabled", config.ipip_enabled == Some(true)),
         ("ServiceLoopPrevention", config.service_loop_prevention != "Disabled"),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
@@ -155,6 +154,7 @@ pub fn dataplane_settings(
         interface_prefixes: rules.interface_prefixes.iter().map(ToString::to_string).collect(),
         device_protocol: u8::try_from(config.device_route_protocol).unwrap_or(PROTOCOL_BOOT),
         remove_external: config.remove_external_routes,
+        programs_ipip: programs_ipip(config),
     };
     // Off unless the operator vouches for the kernel's: packets with wrong checksums arrive nowhere, and say nothing.
     let broken = config.feature_detect_override.get("ChecksumOffloadBroken").map(SmolStr::as_str);
@@ -166,6 +166,8 @@ pub fn dataplane_settings(
         mtu_v6: config.vxlan_mtu_v6,
         checksum_offload: broken == Some("false"),
     };
+    let ipip =
+        IpipSettings { enabled: config.ipip_enabled, mtu: config.ipip_mtu, routes: routes.programs_ipip };
     Ok(calico_dataplane::Settings {
         rules,
         device_route_protocol: routes.device_protocol,
@@ -175,7 +177,13 @@ pub fn dataplane_settings(
         rp_filter,
         ipv6: config.ipv6_support,
         vxlan,
+        ipip,
     })
+}
+
+/// `ProgramClusterRoutes`: whether routes through IPIP are the agent's.
+pub fn programs_ipip(config: &FelixConfig) -> bool {
+    ["Enabled", "EnabledIPIPOnly"].iter().any(|word| config.program_cluster_routes.eq_ignore_ascii_case(word))
 }
 
 /// `10/minute` as events and seconds; the option's table has checked the form.
@@ -235,6 +243,8 @@ mod tests {
             ("IptablesNATOutgoingInterfaceFilter", "eth+"),
             ("FloatingIPs", "Enabled"),
             ("IpInIpEnabled", "true"),
+            ("IpInIpMtu", "1400"),
+            ("ProgramClusterRoutes", "Disabled"),
             ("FeatureDetectOverride", "ChecksumOffloadBroken=false"),
             ("VXLANMTU", "1400"),
         ];
@@ -247,10 +257,14 @@ mod tests {
         let config = rules_config(&resolved).expect("the default mask has room");
         assert_eq!(config.filter_deny, DenyAction::Reject);
         assert_eq!(config.nat_interface.as_deref(), Some("eth+"));
-        assert_eq!(not_built(&resolved), ["FloatingIPs", "IpInIpEnabled", "ServiceLoopPrevention"]);
+        assert_eq!(not_built(&resolved), ["FloatingIPs", "ServiceLoopPrevention"]);
         let settings = dataplane_settings(&resolved, String::new()).expect("the default mask has room");
         assert_eq!((settings.vxlan.mtu_v4, settings.vxlan.checksum_offload), (1400, true));
+        assert_eq!(settings.ipip, IpipSettings { enabled: Some(true), mtu: 1400, routes: false });
+        assert!(!settings.routes.programs_ipip);
         let settings = dataplane_settings(&FelixConfig::default(), String::new());
-        assert_eq!(settings.map(|s| s.vxlan), Ok(VxlanSettings::default()));
+        let found = settings.map(|s| (s.vxlan, s.ipip, s.routes));
+        let routes = RouteOwnership::default();
+        assert_eq!(found, Ok((VxlanSettings::default(), IpipSettings::default(), routes)));
     }
 }

@@ -70,7 +70,7 @@ fn measure<T>(work: impl FnOnce() -> T) -> (T, Duration, usize) {
 }
 
 fn main() {
-    let local = Local { node: OWN.into(), router_id: String::new() };
+    let local = Local { node: OWN.into(), ..Local::default() };
     let (mut index, took, peak) = measure(|| {
         let mut index = Index::new(OWN.into());
         for n in 0..NODES {

@@ -5,7 +5,10 @@
 //! * One `kernel` protocol and one channel per family, so every filter exists once per family (`…_v4`, `…_v6`).
 //! * A session's local address, port and AS are one `local` statement; `listen bgp` is gone, and `strict bind` must
 //!   be in all sessions or in none, because a bound and an unbound socket on one port exclude each other.
-//! * There is no `krt_tunnel`: routes of encapsulated pools are the agent's.
+//! * There is no `krt_tunnel`. Where routes through IPIP are the daemon's, the filter of the kernel's channel sets `ifname`,
+//!   `onlink` and `gw`, in this order: a next hop that is not `onlink` would be looked for among neighbours. A filter that
+//!   names an interface that is not there rejects the route and does not look again when it appears, so such a filter is
+//!   rendered only while the device is there.
 //! * The agent installs the blackholes of blocks itself (protocol 80), so the static ones here are announced and never
 //!   installed, and the agent's are not learned: with `add paths on` each would be announced a second time. Those of
 //!   services are announced and never installed either: kube-proxy answers for them.

@@ -207,9 +207,9 @@ pub struct ServiceIntent {
 pub enum Programmer {
     /// The BGP speaker.
     Speaker,
-    /// The speaker where the next hop is in this prefix, the node's subnet; the agent elsewhere.
-    SpeakerWithin(Cidr),
-    /// The agent: encapsulated routes, which stock BIRD 2 cannot express.
+    /// The speaker, through the IPIP device; without it where the next hop is in this prefix, the node's subnet.
+    SpeakerTunnel(Option<Cidr>),
+    /// The agent.
     Agent,
 }
 

@@ -8,7 +8,7 @@ use crate::problem::Problem;
 use crate::router_id::select_router_id;
 use crate::services::EXCLUDED_LABEL;
 use crate::sessions::{Sessions, resolve_sessions};
-use crate::world::{Encapsulation, NodeFacts, PoolFacts, World};
+use crate::world::{Encapsulation, NodeFacts, PoolFacts, Programs, World};
 
 /// Who asks: what of the environment bears on BGP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Local {
     pub node: SmolStr,
     /// `CALICO_ROUTER_ID`; empty if unset.
     pub router_id: String,
+    /// The agent leaves routes through IPIP to the speaker (FelixConfiguration's `programClusterRoutes`).
+    pub ipip_is_speakers: bool,
+    /// The IPIP device is there: before that the speaker cannot name it.
+    pub has_ipip_device: bool,
 }
 
 impl World {
@@ -24,7 +28,7 @@ impl World {
     ///
     /// A node that has no address yet gets an intent without sessions.
     pub fn resolve(&self, local: &Local) -> (BgpIntent, Vec<Problem>) {
-        let Local { node: name, router_id } = local;
+        let Local { node: name, router_id, ipip_is_speakers: _, has_ipip_device } = local;
         let nobody = NodeFacts::default();
         let own = self.nodes.get(name).unwrap_or(&nobody);
         let Sessions { sessions, gateways, secrets, mut problems } = resolve_sessions(self, name, own);
@@ -34,11 +38,11 @@ impl World {
 
         let cluster = self.cluster_config();
         let node_config = self.node_config(name);
-        let programs_plain_routes = cluster.programs_plain_routes.unwrap_or(true);
-        let mut pools: Vec<PoolIntent> =
-            self.pools.values().map(|p| pool(p, programs_plain_routes, own)).collect();
+        let programs = cluster.programs.unwrap_or_default();
+        let programs = Programs { ipip: programs.ipip && *has_ipip_device, ..programs };
+        let mut pools: Vec<PoolIntent> = self.pools.values().map(|p| pool(p, programs, own)).collect();
         pools.sort_unstable();
-        problems.extend(self.unrouted(name));
+        problems.extend(self.unrouted(local));
         let advertisements = node_config
             .and_then(|c| c.advertisements.clone())
             .or_else(|| cluster.advertisements.clone())
@@ -84,16 +88,13 @@ fn is_interface_pattern(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(legal)
 }
 
-fn pool(facts: &PoolFacts, programs_plain_routes: bool, own: &NodeFacts) -> PoolIntent {
+fn pool(facts: &PoolFacts, programs: Programs, own: &NodeFacts) -> PoolIntent {
     let PoolFacts { cidr, disable_bgp_export, encapsulation } = *facts;
     let programmed_by = match encapsulation {
-        _ if !programs_plain_routes => Programmer::Agent,
-        Encapsulation::Never => Programmer::Speaker,
-        // Within one subnet nothing is encapsulated: such a route is as plain as any other.
-        Encapsulation::CrossSubnet => {
-            own.subnet(cidr.family()).map_or(Programmer::Agent, Programmer::SpeakerWithin)
-        }
-        Encapsulation::Always | Encapsulation::Vxlan => Programmer::Agent,
+        Encapsulation::Never if programs.plain => Programmer::Speaker,
+        Encapsulation::CrossSubnet if programs.ipip => Programmer::SpeakerTunnel(own.subnet(cidr.family())),
+        Encapsulation::Always if programs.ipip => Programmer::SpeakerTunnel(None),
+        _ => Programmer::Agent,
     };
     PoolIntent { cidr, export: !disable_bgp_export, programmed_by }
 }

@@ -1,46 +1,63 @@
-//! What nobody routes between nodes: the speaker leaves encapsulated pools to the agent, and the agent has no IPIP
-//! tunnels yet.
+//! What nobody routes between nodes: routes that neither the agent nor the speaker is to program, and pools in IPIP on a
+//! kernel that has none.
 
 use calico_api::Kind;
 
 use crate::problem::Problem;
-use crate::resolve::problem;
+use crate::resolve::{Local, problem};
 use crate::world::{Encapsulation, NodeFacts, World};
 
 impl World {
-    /// What keeps traffic between the node called `name` and others from being routed. Whoever sees any of these must
-    /// not call the node ready.
-    pub fn unrouted(&self, name: &str) -> Vec<Problem> {
-        let nobody = NodeFacts::default();
-        let own = self.nodes.get(name).unwrap_or(&nobody);
+    /// What keeps traffic between this node and others from being routed, whatever the kernel. Whoever sees any of these
+    /// must not call the node ready.
+    pub fn unrouted(&self, local: &Local) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.cluster_config().programs_plain_routes == Some(false) {
-            let text = "programClusterRoutes: in this build only BIRD programs routes between nodes: traffic between \
-                        nodes is not routed; leave it unset or set it to Enabled";
-            problems.push(problem(Kind::BGPConfiguration, "default", text.to_owned()));
-        }
-        for (pool_name, pool) in &self.pools {
-            let lost = match pool.encapsulation {
-                Encapsulation::Never | Encapsulation::Vxlan => continue,
-                Encapsulation::Always => "traffic between nodes of this pool".to_owned(),
-                Encapsulation::CrossSubnet => {
-                    let family = pool.cidr.family();
-                    let Some(subnet) = own.subnet(family) else { continue };
-                    let outside = self.nodes.iter().find_map(|(other, node)| {
-                        let addr = node.addr(family).filter(|addr| !subnet.contains(*addr))?;
-                        Some(format!("{other} ({addr})"))
-                    });
-                    let Some(outside) = outside else { continue };
-                    format!("traffic of this pool with nodes outside the subnet {subnet}, such as {outside},")
-                }
-            };
-            let text = format!(
-                "ipipMode: this build has no IPIP tunnels yet: {lost} is not routed; switch the pool to VXLAN: calicoctl \
-                 patch ippool {pool_name} -p '{{\"spec\":{{\"ipipMode\":\"Never\",\"vxlanMode\":\"Always\"}}}}'"
+        let programs = self.cluster_config().programs.unwrap_or_default();
+        let mut say = |text: &str| problems.push(problem(Kind::BGPConfiguration, "default", text.to_owned()));
+        if !programs.plain {
+            say(
+                "programClusterRoutes: in this build only BIRD programs plain routes between nodes: traffic between \
+                 nodes is not routed; leave it unset or set it to Enabled",
             );
-            problems.push(problem(Kind::IPPool, pool_name, text));
+        }
+        let is_ipip = |mode| matches!(mode, Encapsulation::Always | Encapsulation::CrossSubnet);
+        if local.ipip_is_speakers && !programs.ipip && self.pools.values().any(|p| is_ipip(p.encapsulation)) {
+            say(
+                "programClusterRoutes: neither the agent nor BIRD programs routes of pools in IPIP: they are not routed; \
+                 leave FelixConfiguration's unset, or set this one to Enabled",
+            );
         }
         problems
+    }
+
+    /// The pools whose traffic is not routed where the kernel has no IPIP, and what to do there.
+    pub fn needs_ipip(&self, name: &str) -> Vec<Problem> {
+        let nobody = NodeFacts::default();
+        let own = self.nodes.get(name).unwrap_or(&nobody);
+        let lost = |encapsulation, family| match encapsulation {
+            Encapsulation::Never | Encapsulation::Vxlan => None,
+            Encapsulation::Always => Some("traffic between nodes of this pool".to_owned()),
+            Encapsulation::CrossSubnet => {
+                let subnet = own.subnet(family)?;
+                let outside = self.nodes.iter().find_map(|(other, node)| {
+                    let addr = node.addr(family).filter(|addr| !subnet.contains(*addr))?;
+                    Some(format!("{other} ({addr})"))
+                })?;
+                Some(format!(
+                    "traffic of this pool with nodes outside the subnet {subnet}, such as {outside},"
+                ))
+            }
+        };
+        let problems = self.pools.iter().filter_map(|(pool_name, pool)| {
+            let lost = lost(pool.encapsulation, pool.cidr.family())?;
+            let text = format!(
+                "ipipMode: this node's kernel has no IPIP: {lost} is not routed. Load the module ipip (`modprobe ipip`), \
+                 or switch the pool to VXLAN: calicoctl patch ippool {pool_name} -p \
+                 '{{\"spec\":{{\"ipipMode\":\"Never\",\"vxlanMode\":\"Always\"}}}}'"
+            );
+            Some(problem(Kind::IPPool, pool_name, text))
+        });
+        problems.collect()
     }
 }
 

@@ -186,12 +186,28 @@ pub struct ConfigFacts {
     pub ignored_interfaces: Vec<SmolStr>,
     /// `prefixAdvertisements`, names of communities looked up; absent where the object does not have the list.
     pub advertisements: Option<Vec<Advertisement>>,
-    /// `programClusterRoutes`: the speaker installs routes of pools without encapsulation. Absent means yes.
-    pub programs_plain_routes: Option<bool>,
+    /// `programClusterRoutes`: which learned routes the speaker installs. Absent means plain ones only.
+    pub programs: Option<Programs>,
     /// `ipv4NormalRoutePriority`.
     pub normal_priority_v4: Option<u32>,
     /// `ipv6NormalRoutePriority`.
     pub normal_priority_v6: Option<u32>,
+}
+
+/// Which routes to other nodes the speaker installs in the kernel (spec 6 §3.7). The agent has its own option for it, and
+/// those of VXLAN always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// Those of pools that are not encapsulated.
+    pub plain: bool,
+    /// Those of pools that are encapsulated in IPIP.
+    pub ipip: bool,
+}
+
+impl Default for Programs {
+    fn default() -> Programs {
+        Programs { plain: true, ipip: false }
+    }
 }
 
 /// Whether traffic between nodes is encapsulated.

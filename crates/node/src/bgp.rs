@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use calico_dataplane::tables::tunnel::{Overlay, TunnelId};
 use calico_mesh::password::SecretData;
 use calico_mesh::{BgpIntent, Index, Local, Problem, bird};
+use calico_net::Family;
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use futures::FutureExt;
 use smol_str::SmolStr;
@@ -41,6 +43,8 @@ pub struct BgpReport {
     pub problems: Vec<Problem>,
     /// Those among them that leave traffic between nodes without a route: the node is not ready.
     pub unrouted: Vec<Problem>,
+    /// What is not routed where the kernel has no IPIP. The agent logs that it has none.
+    pub needs_ipip: Vec<Problem>,
 }
 
 /// How long to wait for the block of an address that looks borrowed. The two are watched one by one, and the address
@@ -51,16 +55,25 @@ const BLOCK_SETTLE: Duration = Duration::from_millis(200);
 /// anew.
 const SECRETS_SETTLE: Duration = Duration::from_millis(500);
 
+/// This node: what is known from the start, and which tunnel devices are there.
+pub struct ThisNode {
+    /// What bears on BGP.
+    pub local: Local,
+    /// The devices, as they come and go.
+    pub tunnels: watch::Receiver<BTreeSet<TunnelId>>,
+}
+
 /// Runs until it is told to stop.
 pub async fn run_bgp(
     store: Arc<dyn Store>,
     services: ServiceSource,
-    local: Local,
+    own: ThisNode,
     secrets: SecretSource,
     bird: Bird,
     reporter: watch::Sender<BgpReport>,
     shutdown: CancellationToken,
 ) {
+    let ThisNode { local, mut tunnels } = own;
     let selections = Index::selections(&local.node);
     let mut syncer = Syncer::spawn(store, selections, SyncerOptions::default());
     let (mut services, index) = Follower::new(services, Index::new(local.node.clone()));
@@ -78,6 +91,12 @@ pub async fn run_bgp(
             },
             news = feed.secrets.next() => feed.take_secrets(news),
             event = services.next() => services.take(event, &mut feed.index),
+            // Whoever has gone has nothing new to say.
+            Ok(()) = tunnels.changed() => {
+                let ready = tunnels.borrow_and_update();
+                speaker.local.has_ipip_device = ready.contains(&(Overlay::Ipip, Family::V4));
+                is_due = true;
+            }
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => is_due = true,
         }
         // Whatever is there already belongs to the same change: it is computed once.
@@ -182,7 +201,8 @@ impl Speaker {
                 blocks: intent.blocks.len(),
                 service_routes: intent.services.routes.len(),
                 problems,
-                unrouted: index.world().unrouted(&local.node),
+                unrouted: index.world().unrouted(local),
+                needs_ipip: index.world().needs_ipip(&local.node),
             };
             let is_new = *before != report;
             log_new_problems(&before.problems, &report.problems);

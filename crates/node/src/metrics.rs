@@ -99,8 +99,16 @@ impl NodeMetrics {
 
     /// Takes what BGP is made of.
     pub fn note_bgp(&self, report: &BgpReport) {
-        let BgpReport { in_sync: _, sessions, resolutions, blocks, service_routes, problems, unrouted: _ } =
-            report;
+        let BgpReport {
+            in_sync: _,
+            sessions,
+            resolutions,
+            blocks,
+            service_routes,
+            problems,
+            unrouted: _,
+            needs_ipip: _,
+        } = report;
         raise(&self.resolutions, *resolutions);
         self.sessions.set(count(*sessions));
         self.blocks.set(count(*blocks));

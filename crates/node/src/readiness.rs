@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use calico_api::Kind;
-use calico_mesh::Problem;
 use calico_mesh::birdc::{DaemonStatus, ProtocolStatus, command, parse_protocols, parse_status};
 
+use crate::bgp::BgpReport;
 use crate::bird::control::{ControlError, ask};
 
 /// How old the nodename file may be for the strict judgement of a node that has just started.
@@ -66,42 +65,40 @@ pub fn judge(status: &BirdStatus, age: Option<Duration>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the kernel has IPIP: its module is loaded, or built in, which gives every namespace a `tunl0`.
+/// Whether the kernel has IPIP: its module is loaded, or built in, which gives every namespace a `tunl0`. The agent has it
+/// loaded as soon as a pool needs it.
 pub fn read_ipip() -> bool {
     ["/sys/module/ipip", "/sys/class/net/tunl0"].iter().any(|path| Path::new(path).exists())
 }
 
-/// What keeps traffic between nodes from being routed, in one line. Where a pool wants IPIP and the kernel has none, that
-/// is said too.
-pub fn explain_unrouted(problems: &[Problem], has_ipip: bool) -> String {
-    let mut texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    if !has_ipip && problems.iter().any(|problem| problem.resource.kind == Kind::IPPool) {
-        texts.push(
-            "IPIP needs the kernel's module ipip, which is not loaded here: `modprobe ipip`".to_owned(),
-        );
-    }
-    texts.join("; ")
+/// What keeps traffic between nodes from being routed, in one line; nothing if all of it is.
+pub fn explain_unrouted(bgp: &BgpReport, has_ipip: bool) -> Option<String> {
+    let pools = bgp.needs_ipip.iter().filter(|_| !has_ipip);
+    let texts: Vec<String> = bgp.unrouted.iter().chain(pools).map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
-    use calico_api::ResourceKey;
+    use calico_api::{Kind, ResourceKey};
+    use calico_mesh::Problem;
 
     use super::*;
 
     #[test]
-    fn the_module_that_a_pool_needs_is_named() {
+    fn pools_that_need_ipip_count_where_there_is_none() {
         let problem = |kind, text: &str| Problem {
             resource: ResourceKey { kind, namespace: "".into(), name: "p".into() },
             text: text.to_owned(),
         };
-        let pool = [problem(Kind::IPPool, "lost")];
-        let module =
-            "IPPool(p): lost; IPIP needs the kernel's module ipip, which is not loaded here: `modprobe ipip`";
-        assert_eq!(explain_unrouted(&pool, false), module);
-        assert_eq!(explain_unrouted(&pool, true), "IPPool(p): lost");
-        let other = [problem(Kind::BGPConfiguration, "off")];
-        assert_eq!(explain_unrouted(&other, false), "BGPConfiguration(p): off");
+        let mut bgp =
+            BgpReport { needs_ipip: vec![problem(Kind::IPPool, "no IPIP")], ..BgpReport::default() };
+        assert_eq!(explain_unrouted(&bgp, true), None);
+        assert_eq!(explain_unrouted(&bgp, false).as_deref(), Some("IPPool(p): no IPIP"));
+        bgp.unrouted = vec![problem(Kind::BGPConfiguration, "off")];
+        assert_eq!(explain_unrouted(&bgp, true).as_deref(), Some("BGPConfiguration(p): off"));
+        let both = "BGPConfiguration(p): off; IPPool(p): no IPIP";
+        assert_eq!(explain_unrouted(&bgp, false).as_deref(), Some(both));
     }
 
     fn status(sessions: &[(&str, &str)], graceful_restart: bool) -> BirdStatus {

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use calico_dataplane::tables::tunnel::TunnelId;
 use calico_mesh::Local;
-use calico_net::{Cidr, Family};
+use calico_net::Cidr;
 use calico_store::Store;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::bgp::{BgpReport, SecretSource, ServiceSource, run_bgp};
+use crate::bgp::{BgpReport, SecretSource, ServiceSource, ThisNode, run_bgp};
 use crate::bird::daemon::Paths;
 use crate::bird::{Bird, BirdReport};
 use crate::health::{Health, Promise, Report, Reporter};
@@ -55,9 +56,12 @@ pub struct NodeArgs {
     pub address_poll: Option<Duration>,
     /// Where BIRD and its files are.
     pub bird: Paths,
-    /// In which families this node can receive VXLAN: others learn of its tunnel addresses only then. `None` where no
-    /// tunnel addresses are kept (`USE_POD_CIDR`).
-    pub vxlan_ready: Option<watch::Receiver<BTreeSet<Family>>>,
+    /// Through which tunnels this node can receive: others learn of its addresses in them only then.
+    pub tunnels_ready: watch::Receiver<BTreeSet<TunnelId>>,
+    /// This node's tunnel addresses are kept here (not with `USE_POD_CIDR`).
+    pub keeps_tunnel_addresses: bool,
+    /// The agent leaves routes through IPIP to BIRD (`ProgramClusterRoutes`).
+    pub ipip_is_speakers: bool,
     /// Where to report.
     pub health: Health,
     /// What to count.
@@ -69,7 +73,7 @@ impl NodeArgs {
     pub fn from_vars(
         store: Arc<dyn Store>,
         started: Started,
-        vxlan_ready: watch::Receiver<BTreeSet<Family>>,
+        tunnels_ready: watch::Receiver<BTreeSet<TunnelId>>,
         health: Health,
         metrics: NodeMetrics,
         vars: Vars<'_>,
@@ -94,7 +98,9 @@ impl NodeArgs {
             nodename_file: nodename_file(vars),
             address_poll: Some(address_poll).filter(|d| !d.is_zero()),
             bird: Paths::default(),
-            vxlan_ready: Some(vxlan_ready).filter(|_| vars("USE_POD_CIDR").as_deref() != Some("true")),
+            tunnels_ready,
+            keeps_tunnel_addresses: vars("USE_POD_CIDR").as_deref() != Some("true"),
+            ipip_is_speakers: false,
             health,
             metrics,
         })
@@ -128,12 +134,15 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
         nodename_file,
         address_poll,
         bird,
-        vxlan_ready,
+        tunnels_ready,
+        keeps_tunnel_addresses,
+        ipip_is_speakers,
         health,
         metrics,
     } = args;
     let Started { node, settings } = started;
-    let tunnels = vxlan_ready.map(|ready| {
+    let tunnels = keeps_tunnel_addresses.then(|| {
+        let ready = tunnels_ready.clone();
         let promise = Promise { live: false, ready: true, timeout: None };
         let reporter = health.register(TUNNELS_REPORTER, promise);
         run_tunnels(store.clone(), node.clone(), ready, reporter, shutdown.clone())
@@ -155,12 +164,13 @@ pub async fn run(args: NodeArgs, shutdown: CancellationToken) {
             reporter: health.register(REPORTER, promise),
             metrics,
         };
-        let local = Local { node: node.clone(), router_id };
+        let local = Local { node: node.clone(), router_id, ipip_is_speakers, has_ipip_device: false };
+        let own = ThisNode { local, tunnels: tunnels_ready };
         let kubernetes_name = settings.k8s_node.clone().unwrap_or_else(|| node.clone());
         let services = ServiceSource { store: services, node: kubernetes_name, cluster_ranges };
         tokio::join!(
             supervisor.run(shutdown.clone()),
-            run_bgp(store.clone(), services, local, secrets, bird, reporter, shutdown.clone()),
+            run_bgp(store.clone(), services, own, secrets, bird, reporter, shutdown.clone()),
             status.run(shutdown.clone()),
             answers,
         );
@@ -226,11 +236,10 @@ impl StatusTask {
             None => Err(bird.start_error.clone().unwrap_or_else(|| "BIRD is not running".to_owned())),
         };
         self.metrics.note_status(status.as_ref().ok());
-        let judgement = match status {
+        let judgement = match (status, explain_unrouted(&bgp, read_ipip())) {
             _ if !bgp.in_sync => Err("waiting for the datastore".to_owned()),
-            _ if !bgp.unrouted.is_empty() => Err(explain_unrouted(&bgp.unrouted, read_ipip())),
-            Err(text) => Err(text),
-            Ok(status) => judge(&status, read_age(&self.nodename_file, SystemTime::now())),
+            (_, Some(text)) | (Err(text), None) => Err(text),
+            (Ok(status), None) => judge(&status, read_age(&self.nodename_file, SystemTime::now())),
         };
         let ready = judgement.is_ok();
         // The configuration before a bad one is still in force: worth saying, no reason to take the node out.

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use calico_api::{
     AffinityOwner, AllowedUse, DecodeError, Entry, IPPool, Key, Kind, Node, Selection, Write, decode, merge,
 };
+use calico_dataplane::tables::tunnel::TunnelId;
 use calico_ipam::{
     AddressError, AddressRequest, AddressesOf, Assign, AssignAddress, AssignError, AssignRequest,
     AssignmentOf, Contended, ReleaseAddresses, ReleaseError, Target, UnixTime,
@@ -86,11 +87,11 @@ enum Outcome {
     Kept(Instant),
 }
 
-/// Keeps this node's tunnel addresses until told to stop. `ready` says in which families the node can receive VXLAN.
+/// Keeps this node's tunnel addresses until told to stop. `ready` says through which tunnels the node can receive.
 pub async fn run_tunnels(
     store: Arc<dyn Store>,
     node: SmolStr,
-    mut ready: watch::Receiver<BTreeSet<Family>>,
+    mut ready: watch::Receiver<BTreeSet<TunnelId>>,
     reporter: Reporter,
     shutdown: CancellationToken,
 ) {
@@ -187,7 +188,7 @@ struct Tunnels {
 
 impl Tunnels {
     /// Brings all kinds in line; when to look again unless something happens before, and how it is.
-    async fn turn(&mut self, can_receive: &BTreeSet<Family>, now: Instant) -> (Option<Instant>, Report) {
+    async fn turn(&mut self, can_receive: &BTreeSet<TunnelId>, now: Instant) -> (Option<Instant>, Report) {
         let mut wake: Option<Instant> = None;
         let mut details = Vec::new();
         let mut failed = false;
@@ -230,7 +231,7 @@ impl Tunnels {
         &self,
         kind: TunnelKind,
         state: &mut State,
-        can_receive: &BTreeSet<Family>,
+        can_receive: &BTreeSet<TunnelId>,
         now: Instant,
     ) -> Result<Outcome, TunnelError> {
         let Some(node) = &self.world.node else { return Ok(Outcome::Settled) };
@@ -264,7 +265,7 @@ impl Tunnels {
                     state.settled = Some((pools, stored));
                     return Ok(Outcome::Settled);
                 }
-                Step::Publish(_) if kind.awaits_device() && !can_receive.contains(&kind.family()) => {
+                Step::Publish(_) if !can_receive.contains(&kind.device()) => {
                     return Ok(Outcome::AwaitsDevice);
                 }
                 Step::Publish(addr) => stored = self.tell(kind, Some(addr)).await?,

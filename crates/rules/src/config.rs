@@ -73,9 +73,9 @@ pub struct Config {
     pub allow_ipip_from_workloads: bool,
     /// UDP port of VXLAN.
     pub vxlan_port: u16,
-    /// This node speaks VXLAN. No option leads here yet.
+    /// This node speaks VXLAN: it has a device for it.
     pub vxlan: bool,
-    /// This node speaks IP in IP. No option leads here yet.
+    /// This node speaks IP in IP: it has a device for it.
     pub ipip: bool,
     /// In the filter table.
     pub filter_allow: AllowAction,
@@ -103,7 +103,7 @@ pub struct Config {
     pub nat_interface: Option<SmolStr>,
     /// Outgoing NAT spares traffic to nodes too (`NATOutgoingExclusions: IPPoolsAndHostIPs`).
     pub nat_spares_hosts: bool,
-    /// Tunnel devices of this node. No option leads here yet.
+    /// Tunnel devices of this node.
     pub tunnels: Vec<Tunnel>,
     /// Service prefixes: packets to them that are about to be forwarded have no endpoint and would loop.
     /// Nothing of the datastore leads here yet.

@@ -114,6 +114,7 @@ fn differences(found: &NodeState, expected: &NodeState) -> String {
         nodes,
         blocks,
         local_vteps,
+        local_ipip,
         vteps,
         routes,
     } = found;
@@ -129,6 +130,7 @@ fn differences(found: &NodeState, expected: &NodeState) -> String {
         of(vteps, &expected.vteps),
         of(routes, &expected.routes),
         if *blocks == expected.blocks { String::new() } else { format!("blocks are {blocks:?}") },
+        if *local_ipip == expected.local_ipip { String::new() } else { format!("IPIP is {local_ipip:?}") },
     ]
     .concat()
 }

@@ -36,6 +36,7 @@ pub(super) fn add(own: &str, datastore: &Datastore, state: &mut NodeState) {
             }
         }
     }
+    state.local_ipip = state.nodes.get(own).and_then(|node| node.ipip_addr);
     let mut destinations: Vec<(Cidr, Cidr, SmolStr)> =
         datastore.values().flat_map(block_destinations).collect();
     // Of several that speak of one destination the longest block prefix comes last, and wins.
@@ -102,10 +103,15 @@ fn path(own: &str, state: &NodeState, destination: &Cidr, node: &SmolStr) -> Opt
     {
         return Some(Path::Subnet(overlay, host));
     }
-    match overlay {
-        Overlay::Vxlan => Some(Path::Tunnel(overlay, state.vteps.get(&(family, node.clone()))?.addr)),
-        Overlay::Ipip => Some(Path::Tunnel(overlay, host)),
-    }
+    let through = match overlay {
+        Overlay::Vxlan => state.vteps.get(&(family, node.clone())).map(|vtep| vtep.addr),
+        Overlay::Ipip if state.nodes.get(node)?.ipip_addr.is_some() => Some(host),
+        Overlay::Ipip => None,
+    };
+    Some(match through {
+        Some(through) => Path::Tunnel(overlay, through),
+        None => Path::Awaited(overlay, host),
+    })
 }
 
 fn device_address(text: &str, v4: bool) -> Option<IpAddr> {

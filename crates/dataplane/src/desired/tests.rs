@@ -1,5 +1,6 @@
 //! From changes to tables, on the fake kernel.
 
+mod ipip;
 mod overlay;
 mod trouble;
 

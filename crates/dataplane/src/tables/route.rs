@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use calico_net::{Cidr, Family, IfName};
 
-use crate::tables::tunnel;
+use crate::tables::tunnel::{self, Overlay};
 
 /// `RT_TABLE_MAIN`.
 pub const MAIN_TABLE: u32 = 254;
@@ -13,6 +13,8 @@ pub const MAIN_TABLE: u32 = 254;
 pub const PROTOCOL_BOOT: u8 = 3;
 /// Calico's protocol for blackholes and, where the device protocol is boot, for routes between nodes (spec 3 §6.6).
 pub const PROTOCOL_CALICO: u8 = 80;
+/// `RTPROT_BIRD`: routes that a BIRD made.
+pub const PROTOCOL_BIRD: u8 = 12;
 /// The metric of local workloads' routes in both families (spec 3 §6.6; also IPv6's own default).
 pub const WORKLOAD_PRIORITY: u32 = 1024;
 /// The metric of routes between nodes. One more than the ordinary: a route of the BGP speaker's to the same place wins
@@ -156,6 +158,9 @@ pub struct RouteOwnership {
     pub device_protocol: u8,
     /// `RemoveExternalRoutes`: every route on a workload interface is ours, whoever made it.
     pub remove_external: bool,
+    /// IPIP routes are the agent's: BIRD's, of a time before this, are too. Others on that device never are, since the
+    /// kernel makes it for everybody.
+    pub programs_ipip: bool,
 }
 
 impl Default for RouteOwnership {
@@ -164,6 +169,7 @@ impl Default for RouteOwnership {
             interface_prefixes: vec!["cali".into()],
             device_protocol: PROTOCOL_BOOT,
             remove_external: true,
+            programs_ipip: true,
         }
     }
 }
@@ -192,7 +198,12 @@ impl RouteOwnership {
             (Some(device), _) if self.is_workload(device) => {
                 calico || self.remove_external || route.protocol == PROTOCOL_BOOT
             }
-            (Some(device), _) => calico || tunnel::is_ours(device) || device.as_str() == BPF_DEVICE,
+            (Some(device), _) if device.as_str() == BPF_DEVICE => true,
+            (Some(device), _) => match tunnel::overlay_of(device) {
+                Some(Overlay::Vxlan) => true,
+                Some(Overlay::Ipip) => calico || (self.programs_ipip && route.protocol == PROTOCOL_BIRD),
+                None => calico,
+            },
         }
     }
 }

@@ -5,18 +5,35 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use calico_calc::change::Overlay;
+pub use calico_calc::change::Overlay;
 use calico_net::{Family, IfName, Mac};
 use smol_str::SmolStr;
 
-/// A device for each overlay and family that we have one for.
-const DEVICES: [(Overlay, Family, &str); 2] =
-    [(Overlay::Vxlan, Family::V4, "vxlan.calico"), (Overlay::Vxlan, Family::V6, "vxlan-v6.calico")];
+/// What tells tunnel devices of ours apart.
+pub type TunnelId = (Overlay, Family);
+
+/// A device for each overlay and family that we have one for. IPIP's is the one that the kernel's module makes in every
+/// network namespace: it can be switched off, not removed.
+const DEVICES: [(Overlay, Family, &str); 3] = [
+    (Overlay::Vxlan, Family::V4, "vxlan.calico"),
+    (Overlay::Vxlan, Family::V6, "vxlan-v6.calico"),
+    (Overlay::Ipip, Family::V4, "tunl0"),
+];
 
 /// The device of an overlay; `None` if this agent has none.
 pub fn device(overlay: Overlay, family: Family) -> Option<IfName> {
     let of = |(o, f, _): &&(Overlay, Family, &str)| (*o, *f) == (overlay, family);
     DEVICES.iter().find(of).and_then(|(_, _, name)| name.parse().ok())
+}
+
+/// All overlays and families that we have devices for.
+pub fn ids() -> impl Iterator<Item = TunnelId> {
+    DEVICES.iter().map(|(overlay, family, _)| (*overlay, *family))
+}
+
+/// The overlay of a device of ours, by its name.
+pub fn overlay_of(device: &IfName) -> Option<Overlay> {
+    DEVICES.iter().find(|(_, _, name)| *name == device.as_str()).map(|(overlay, _, _)| *overlay)
 }
 
 /// The names of all tunnel devices.
@@ -26,7 +43,7 @@ pub fn names() -> impl Iterator<Item = IfName> {
 
 /// Whether a device is a tunnel of ours.
 pub fn is_ours(device: &IfName) -> bool {
-    DEVICES.iter().any(|(_, _, name)| *name == device.as_str())
+    overlay_of(device).is_some()
 }
 
 /// Bytes that an overlay adds to each packet: outer IP header, and for VXLAN 8 of UDP, 8 of VXLAN and 14 of Ethernet.
@@ -51,7 +68,8 @@ pub struct Tunnel {
     pub mtu: u32,
     /// Switched on.
     pub up: bool,
-    /// The device computes the checksums of inner packets (`tx-checksumming`).
+    /// The device computes the checksums of inner packets (`tx-checksumming`). Of IPIP always so: no kernel is known to
+    /// get them wrong, and nobody asks.
     pub checksum_offload: bool,
 }
 
@@ -60,6 +78,8 @@ pub struct Tunnel {
 pub enum TunnelKind {
     /// VXLAN (RFC 7348).
     Vxlan(Vxlan),
+    /// IP in IP (RFC 2003) to whatever next hop a route says, from whoever sends it.
+    Ipip,
     /// Another kind of device that has the name: never made by us.
     Other(SmolStr),
 }
@@ -82,11 +102,11 @@ pub struct Vxlan {
 /// One change to a tunnel device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelOp {
-    /// Make it.
+    /// Make it. IPIP's may be there, switched off, which counts as absent.
     Create(Tunnel),
     /// Give it these addresses, MTU and state.
     Change(Tunnel),
-    /// Remove it, and with it its routes and neighbours.
+    /// Remove it, and with it its routes and neighbours. IPIP's is switched off if the kernel keeps it.
     Delete(IfName),
 }
 
@@ -119,6 +139,7 @@ impl fmt::Display for Tunnel {
                 parent.as_ref().map_or(Ok(()), |parent| write!(f, " dev {parent}"))?;
                 f.write_str(if *learning { " learning" } else { " nolearning" })?;
             }
+            TunnelKind::Ipip => write!(f, "{name} type ipip")?,
             TunnelKind::Other(kind) => write!(f, "{name} type {kind}")?,
         }
         mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;

@@ -19,6 +19,9 @@ use crate::intent::{BgpIntent, NextHopMode, Programmer, Session};
 /// The sum of a route's metric and its local preference.
 pub(super) const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
 
+/// The device that the kernel's module `ipip` makes.
+const IPIP_DEVICE: &str = "tunl0";
+
 /// The `preference` of a route that must win; the daemon's own for static routes.
 const ELEVATED_PREFERENCE: u32 = 200;
 
@@ -72,12 +75,17 @@ fn render_program(text: &mut String, intent: &BgpIntent, family: Family, normal:
         let cidr = pool.cidr;
         match pool.programmed_by {
             Programmer::Speaker => {}
-            Programmer::SpeakerWithin(subnet) => line(
-                text,
-                format_args!(
-                    "  if net ~ {cidr} && !(bgp_next_hop ~ {subnet}) then reject; # routed by the agent"
-                ),
-            ),
+            Programmer::SpeakerTunnel(subnet) => {
+                let beyond = subnet.map(|subnet| format!(" && !(bgp_next_hop ~ {subnet})"));
+                let beyond = beyond.unwrap_or_default();
+                line(
+                    text,
+                    format_args!(
+                        "  if net ~ {cidr}{beyond} then {{ ifname = \"{IPIP_DEVICE}\"; onlink = true; \
+                         gw = bgp_next_hop; }}"
+                    ),
+                );
+            }
             Programmer::Agent => {
                 line(text, format_args!("  if net ~ {cidr} then reject; # routed by the agent"));
             }

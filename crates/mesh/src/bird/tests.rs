@@ -85,12 +85,13 @@ fn mesh() {
     let sessions = vec![b, session(PeerKind::Mesh, "fd00::2", "fd00::1")];
     let blocks = ["10.244.1.0/26", "10.244.9.9/32", "fd00:10:244::/122"].map(|b| b.parse().unwrap()).to_vec();
     let borrowed = vec!["10.244.2.7/32".parse().unwrap(), "10.245.0.1/32".parse().unwrap()];
-    let within = Programmer::SpeakerWithin("10.0.0.0/24".parse().unwrap());
+    let beyond = Programmer::SpeakerTunnel(Some("10.0.0.0/24".parse().unwrap()));
     let pools = vec![
         pool("10.244.0.0/16", true, Programmer::Speaker),
         pool("10.245.0.0/16", true, Programmer::Agent),
         pool("10.246.0.0/16", false, Programmer::Agent),
-        pool("10.247.0.0/16", true, within),
+        pool("10.247.0.0/16", true, beyond),
+        pool("10.248.0.0/16", true, Programmer::SpeakerTunnel(None)),
         pool("fd00:10:244::/64", true, Programmer::Speaker),
     ];
     check("mesh.conf", &BgpIntent { sessions, blocks, borrowed, pools, ..intent() });

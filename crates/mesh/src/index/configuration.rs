@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::peer::{Extensions, extensions, secret_ref, secs};
 use super::{Texts, field};
 use crate::intent::{Advertisement, Community, LogLevel};
-use crate::world::ConfigFacts;
+use crate::world::{ConfigFacts, Programs};
 
 pub(super) fn config_facts(config: Resource<BGPConfigurationSpec>, texts: &mut Texts) -> Option<ConfigFacts> {
     let spec = config.spec;
@@ -27,10 +27,11 @@ pub(super) fn config_facts(config: Resource<BGPConfigurationSpec>, texts: &mut T
         "debug" | "trace" => Some(LogLevel::Debug),
         _ => Some(LogLevel::Normal),
     };
-    let programs_plain_routes = spec
-        .program_cluster_routes
-        .as_deref()
-        .map(|word| !word.eq_ignore_ascii_case("Disabled") && !word.eq_ignore_ascii_case("EnabledIPIPOnly"));
+    let programs = spec.program_cluster_routes.as_deref().map(|word| {
+        let is = |wanted: &str| word.eq_ignore_ascii_case(wanted);
+        let off = is("Disabled");
+        Programs { plain: !off && !is("EnabledIPIPOnly"), ipip: is("Enabled") || is("EnabledIPIPOnly") }
+    });
     let advertisements = (!spec.prefix_advertisements.is_empty()).then(|| {
         let known: FxHashMap<&str, &str> =
             spec.communities.iter().map(|c| (c.name.as_str(), c.value.as_str())).collect();
@@ -48,7 +49,7 @@ pub(super) fn config_facts(config: Resource<BGPConfigurationSpec>, texts: &mut T
         node_ip_only: spec.bind_mode.eq_ignore_ascii_case("NodeIP"),
         ignored_interfaces: spec.ignored_interfaces,
         advertisements,
-        programs_plain_routes,
+        programs,
         normal_priority_v4: spec.ipv4_normal_route_priority.filter(|p| *p != 0),
         normal_priority_v6: spec.ipv6_normal_route_priority.filter(|p| *p != 0),
     })

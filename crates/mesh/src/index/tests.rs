@@ -7,7 +7,7 @@ use super::*;
 use crate::intent::{Advertisement, Community, LogLevel, NextHopMode};
 use crate::password::SecretRef;
 use crate::services::EXCLUDED_LABEL;
-use crate::world::{ConfigFacts, PeerOptions, PeerTarget};
+use crate::world::{ConfigFacts, PeerOptions, PeerTarget, Programs};
 
 fn key(kind: Kind, name: &str) -> Key {
     Key::resource(kind, "", name)
@@ -225,7 +225,7 @@ fn configurations() {
         node_ip_only: true,
         ignored_interfaces: vec!["foo0".into()],
         advertisements: Some(vec![Advertisement { cidr: "10.96.0.0/16".parse().unwrap(), communities }]),
-        programs_plain_routes: Some(false),
+        programs: Some(Programs { plain: false, ipip: false }),
         normal_priority_v4: Some(100),
         normal_priority_v6: None,
     };

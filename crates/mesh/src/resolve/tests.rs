@@ -5,7 +5,7 @@ use crate::intent::{Advertisement, Community, LogLevel};
 use crate::world::{ConfigFacts, WorkloadFacts};
 
 fn local(router_id: &str) -> Local {
-    Local { node: "a".into(), router_id: router_id.into() }
+    Local { node: "a".into(), router_id: router_id.into(), ..Local::default() }
 }
 
 fn world() -> World {
@@ -57,7 +57,7 @@ fn the_node_s_configuration_comes_before_the_cluster_s() {
 }
 
 #[test]
-fn encapsulated_pools_are_the_agent_s() {
+fn encapsulated_pools_are_the_agent_s_unless_ipip_is_left_to_the_speaker() {
     let mut world = world();
     let pool = |cidr: &str, disable_bgp_export, encapsulation| PoolFacts {
         cidr: cidr.parse().unwrap(),
@@ -66,19 +66,31 @@ fn encapsulated_pools_are_the_agent_s() {
     };
     world.pools.insert("z".into(), pool("10.1.0.0/16", false, Encapsulation::Never));
     world.pools.insert("y".into(), pool("10.2.0.0/16", true, Encapsulation::Always));
-    let check = |world: &World, expected: [(&str, bool, Programmer); 2]| {
-        let (intent, _) = world.resolve(&local(""));
-        let seen: Vec<_> =
-            intent.pools.iter().map(|p| (p.cidr.to_string(), p.export, p.programmed_by)).collect();
-        assert_eq!(seen, expected.map(|(cidr, export, by)| (cidr.to_owned(), export, by)));
-    };
-    check(&world, [("10.1.0.0/16", true, Programmer::Speaker), ("10.2.0.0/16", false, Programmer::Agent)]);
-    world.pools.insert("y".into(), pool("10.2.0.0/16", true, Encapsulation::CrossSubnet));
-    let within = Programmer::SpeakerWithin("10.0.0.0/24".parse().unwrap());
-    check(&world, [("10.1.0.0/16", true, Programmer::Speaker), ("10.2.0.0/16", false, within)]);
-    let off = ConfigFacts { programs_plain_routes: Some(false), ..ConfigFacts::default() };
-    world.configs.insert("default".into(), off);
-    check(&world, [("10.1.0.0/16", true, Programmer::Agent), ("10.2.0.0/16", false, Programmer::Agent)]);
+    use Programmer::{Agent, Speaker, SpeakerTunnel};
+    let near = SpeakerTunnel(Some("10.0.0.0/24".parse().unwrap()));
+    let programs = |plain, ipip| Some(Programs { plain, ipip });
+    // What BGPConfiguration says, how the second pool is encapsulated, who programs each.
+    for (programs, encapsulation, plain_by, other_by) in [
+        (None, Encapsulation::Always, Speaker, Agent),
+        (None, Encapsulation::CrossSubnet, Speaker, Agent),
+        (programs(true, true), Encapsulation::Always, Speaker, SpeakerTunnel(None)),
+        (programs(true, true), Encapsulation::CrossSubnet, Speaker, near),
+        (programs(true, true), Encapsulation::Vxlan, Speaker, Agent),
+        (programs(false, true), Encapsulation::CrossSubnet, Agent, near),
+        (programs(false, false), Encapsulation::Always, Agent, Agent),
+    ] {
+        world.pools.insert("y".into(), pool("10.2.0.0/16", true, encapsulation));
+        world.configs.insert("default".into(), ConfigFacts { programs, ..ConfigFacts::default() });
+        for has_ipip_device in [true, false] {
+            let (intent, _) = world.resolve(&Local { has_ipip_device, ..local("") });
+            let seen: Vec<_> =
+                intent.pools.iter().map(|p| (p.cidr.to_string(), p.export, p.programmed_by)).collect();
+            let other_by = if has_ipip_device { other_by } else { Agent };
+            let expected = [("10.1.0.0/16", true, plain_by), ("10.2.0.0/16", false, other_by)];
+            let expected = expected.map(|(cidr, export, by)| (cidr.to_owned(), export, by));
+            assert_eq!(seen, expected, "{programs:?} {encapsulation:?} {has_ipip_device}");
+        }
+    }
 }
 
 #[test]

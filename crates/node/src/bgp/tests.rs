@@ -36,11 +36,20 @@ fn a_password_comes_when_its_file_does() {
         store.commit(&writes).await.unwrap();
         let (bird, _supervisor) = Bird::new(Paths::default());
         let (reporter, mut report) = watch::channel(BgpReport::default());
-        let local = Local { node: "a".into(), router_id: String::new() };
+        let local = Local { node: "a".into(), ..Local::default() };
         let shutdown = CancellationToken::new();
         let source = SecretSource::Files(secrets.clone());
+        let (_none, tunnels) = watch::channel(BTreeSet::new());
         let services = ServiceSource { store: None, node: "a".into(), cluster_ranges: None };
-        let running = tokio::spawn(run_bgp(store, services, local, source, bird, reporter, shutdown.clone()));
+        let running = tokio::spawn(run_bgp(
+            store,
+            services,
+            ThisNode { local, tunnels },
+            source,
+            bird,
+            reporter,
+            shutdown.clone(),
+        ));
         let report_of = |wanted: &'static str| {
             move |report: &BgpReport| {
                 let texts: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

@@ -141,7 +141,7 @@ fn lend(world: &mut World, addr: &str) {
 }
 
 fn configure(node: &TestNode, n: u8, world: &World) {
-    let local = Local { node: format!("n{n}").into(), router_id: String::new() };
+    let local = Local { node: format!("n{n}").into(), ..Local::default() };
     let (intent, problems) = world.resolve(&local);
     assert!(problems.is_empty(), "{problems:?}");
     let log = node.bird.paths().log.to_str().unwrap().to_owned();

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use calico_api::{AllowedUse, EncapMode, IPPool, IPPoolSpec, Labels, NodeSpec};
+use calico_dataplane::tables::tunnel::{Overlay, TunnelId};
 use calico_ipam::pools::selects_node;
 use calico_net::{Cidr, Family};
 use smol_str::{SmolStr, format_smolstr};
@@ -31,9 +32,13 @@ impl TunnelKind {
         }
     }
 
-    /// Whether others may learn of the address only when this node can receive what they will send.
-    pub fn awaits_device(self) -> bool {
-        matches!(self, TunnelKind::Vxlan | TunnelKind::VxlanV6)
+    /// The device that has the address. Others may learn of it only when this node can receive what they will send.
+    pub fn device(self) -> TunnelId {
+        let overlay = match self {
+            TunnelKind::Ipip => Overlay::Ipip,
+            TunnelKind::Vxlan | TunnelKind::VxlanV6 => Overlay::Vxlan,
+        };
+        (overlay, self.family())
     }
 
     /// The handle of a node's address.

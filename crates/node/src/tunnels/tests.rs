@@ -45,8 +45,8 @@ impl Bench {
         }
     }
 
-    async fn turn(&mut self, ready: &[Family]) -> (Option<Instant>, Report) {
-        let turned = self.tunnels.turn(&ready.iter().copied().collect(), self.now).await;
+    async fn turn(&mut self, ready: &[TunnelKind]) -> (Option<Instant>, Report) {
+        let turned = self.tunnels.turn(&ready.iter().map(|kind| kind.device()).collect(), self.now).await;
         self.hear().await;
         turned
     }
@@ -76,7 +76,7 @@ async fn others_learn_of_it_when_this_node_can_receive() {
     let (wake, report) = bench.turn(&[]).await;
     assert_eq!((wake, report.ready), (None, false), "{report:?}");
     assert_eq!(bench.stored(), [None; 3]);
-    let (_, report) = bench.turn(&[Family::V4, Family::V6]).await;
+    let (_, report) = bench.turn(&[TunnelKind::Vxlan, TunnelKind::VxlanV6]).await;
     assert!(report.ready, "{report:?}");
     let [ipip, v4, v6] = bench.stored();
     assert!(ipip.is_none() && within(v4, "10.1.0.0/16") && within(v6, "fd00:1::/64"), "{:?}", bench.stored());
@@ -87,23 +87,57 @@ async fn others_learn_of_it_when_this_node_can_receive() {
 }
 
 #[tokio::test]
+async fn ipip_has_an_address_of_its_own_and_awaits_its_own_device() {
+    let mut bench = Bench::new().await;
+    let (ipip_mode, cidr) = (Some(EncapMode::CrossSubnet), "10.1.0.0/16");
+    let spec = IPPoolSpec { cidr: cidr.into(), ipip_mode, ..IPPoolSpec::default() };
+    bench.put(Key::resource(Kind::IPPool, "", "p"), encode(&IPPool::new("", "p", spec))).await;
+    let (_, report) = bench.turn(&[TunnelKind::Vxlan]).await;
+    assert!(!report.ready, "{report:?}");
+    assert_eq!(report.detail, "spec.bgp.ipv4IPIPTunnelAddr: waiting for the tunnel device");
+    assert_eq!(bench.stored(), [None; 3]);
+    let (_, report) = bench.turn(&[TunnelKind::Ipip]).await;
+    assert!(report.ready, "{report:?}");
+    let [ipip, v4, _] = bench.stored();
+    assert!(within(ipip, cidr) && v4.is_none(), "{:?}", bench.stored());
+    // Another overlay takes over: the address is given back when others know.
+    bench
+        .put(Key::resource(Kind::IPPool, "", "p"), {
+            let spec = IPPoolSpec {
+                cidr: cidr.into(),
+                vxlan_mode: Some(EncapMode::Always),
+                ..IPPoolSpec::default()
+            };
+            encode(&IPPool::new("", "p", spec))
+        })
+        .await;
+    bench.turn(&[TunnelKind::Ipip, TunnelKind::Vxlan]).await;
+    let [kept, v4, _] = bench.stored();
+    assert!(kept == ipip && within(v4, cidr) && v4 != kept, "{:?}", bench.stored());
+    bench.now += HANDOVER;
+    bench.turn(&[TunnelKind::Vxlan]).await;
+    assert_eq!(bench.stored()[..2], [None, v4]);
+    assert!(bench.held(TunnelKind::Ipip).await.is_empty());
+}
+
+#[tokio::test]
 async fn it_moves_with_the_pools_and_is_given_back() {
     let mut bench = Bench::new().await;
     bench.pool("10.1.0.0/16", EncapMode::Always).await;
-    bench.turn(&[Family::V4]).await;
+    bench.turn(&[TunnelKind::Vxlan]).await;
     assert!(within(bench.stored()[1], "10.1.0.0/16"));
     bench.pool("10.2.0.0/16", EncapMode::Always).await;
-    bench.turn(&[Family::V4]).await;
+    bench.turn(&[TunnelKind::Vxlan]).await;
     assert!(within(bench.stored()[1], "10.1.0.0/16"), "a right one stays");
     bench.pool("10.1.0.0/16", EncapMode::Never).await;
-    bench.turn(&[Family::V4]).await;
+    bench.turn(&[TunnelKind::Vxlan]).await;
     let moved = bench.stored()[1];
     assert!(within(moved, "10.2.0.0/16"), "{moved:?}");
     assert_eq!(bench.held(TunnelKind::Vxlan).await, [moved.unwrap()]);
 
     // The last pool: others may still be sending for a while.
     bench.pool("10.2.0.0/16", EncapMode::Never).await;
-    let (wake, report) = bench.turn(&[Family::V4]).await;
+    let (wake, report) = bench.turn(&[TunnelKind::Vxlan]).await;
     assert!(wake.is_some() && report.ready, "{report:?}");
     assert_eq!(bench.stored()[1], moved);
     bench.now += HANDOVER;
@@ -120,13 +154,13 @@ async fn an_address_that_an_agent_did_not_live_to_tell_is_told() {
     let held = bench.held(TunnelKind::Vxlan).await;
     assert_eq!(held.len(), 1);
     bench.tunnels.states.clear();
-    bench.turn(&[Family::V4]).await;
+    bench.turn(&[TunnelKind::Vxlan]).await;
     assert_eq!(bench.stored()[1], Some(held[0]));
     // And one that the Node says although nobody has it is taken.
     let spec = NodeSpec { ipv4_vxlan_tunnel_addr: "10.1.200.9".into(), ..NodeSpec::default() };
     bench.put(Key::resource(Kind::Node, "", "n"), encode(&Node::new("", "n", spec))).await;
     bench.tunnels.release(TunnelKind::Vxlan, &held).await.unwrap();
-    bench.turn(&[Family::V4]).await;
+    bench.turn(&[TunnelKind::Vxlan]).await;
     assert_eq!(bench.stored()[1], Some("10.1.200.9".parse().unwrap()));
     assert_eq!(bench.held(TunnelKind::Vxlan).await, [bench.stored()[1].unwrap()]);
 }
@@ -139,14 +173,14 @@ async fn what_cannot_be_assigned_is_said_and_tried_again() {
     let node = Key::resource(Kind::Node, "", "n");
     let write = Write::Delete { key: node.clone(), expect: calico_api::Expect::Any };
     bench.tunnels.store.commit(&[write]).await.unwrap();
-    let (wake, report) = bench.turn(&[Family::V4]).await;
+    let (wake, report) = bench.turn(&[TunnelKind::Vxlan]).await;
     assert!(wake.is_some() && !report.ready, "{report:?}");
     assert!(
         report.detail.starts_with("spec.ipv4VXLANTunnelAddr: cannot assign an address: node n"),
         "{report:?}"
     );
     bench.put(node, encode(&Node::new("", "n", NodeSpec::default()))).await;
-    let (_, report) = bench.turn(&[Family::V4]).await;
+    let (_, report) = bench.turn(&[TunnelKind::Vxlan]).await;
     assert!(report.ready && bench.stored()[1].is_some(), "{report:?}");
 }
 

@@ -474,6 +474,7 @@ impl Dice {
                 "bad",
             ]),
             ipv6_address: self.text(&["", "fd01::1/64", "fd01::2/64"]),
+            ipv4_ipip_tunnel_addr: self.text(&["", "10.0.0.17", "10.0.0.18", "fd00::7", "0.0.0.0"]),
             ..NodeBgp::default()
         };
         let spec = NodeSpec {

@@ -92,7 +92,10 @@ fn a_device_comes_before_its_ends_and_these_before_routes() {
     let rules = node.kernel.log.iter().position(|l| l.contains("VXLAN from elsewhere")).unwrap();
     let device = node.kernel.log.iter().position(|l| l.starts_with("link add")).unwrap();
     assert!(rules < device, "accepted from known nodes only before there is anything to accept for");
-    assert!(node.desired.is_vxlan_ready(Family::V4) && !node.desired.is_vxlan_ready(Family::V6));
+    assert!(
+        node.desired.is_tunnel_ready((Overlay::Vxlan, Family::V4))
+            && !node.desired.is_tunnel_ready((Overlay::Vxlan, Family::V6))
+    );
     assert_eq!(node.desired.workload_mtu(), 1450);
     node.assert_settled();
 }
@@ -105,7 +108,7 @@ fn each_path_is_a_route() {
         route("10.65.1.0/32", "two", tunnelled("10.65.1.0")),
         route("10.65.0.9/32", "two", tunnelled("10.65.1.0")),
         route("10.99.0.0/26", "two", Path::Plain),
-        route("10.98.0.0/26", "two", Path::Tunnel(Overlay::Ipip, addr("192.0.2.2"))),
+        route("10.97.0.0/26", "two", Path::Awaited(Overlay::Vxlan, addr("192.0.2.2"))),
     ]);
     assert!(node.apply().complete);
     assert_eq!(
@@ -130,7 +133,7 @@ fn without_a_tunnel_address_there_is_a_device_and_no_route() {
     node.update([local(None)]);
     assert!(node.apply().complete);
     assert!(routes(&node).is_empty());
-    assert!(node.desired.is_vxlan_ready(Family::V4), "others may learn of this node now");
+    assert!(node.desired.is_tunnel_ready((Overlay::Vxlan, Family::V4)), "others may learn of this node now");
     node.update([local(Some("10.65.0.7"))]);
     assert!(node.apply().complete);
     assert_eq!(routes(&node), [TO_TWO]);

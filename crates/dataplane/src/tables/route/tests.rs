@@ -28,7 +28,10 @@ fn ownership_follows_calico() {
         (foreign("10.65.1.0/26", "eth0", 12), false, false),
         (foreign("10.0.0.0/8", "eth0", 3), false, false),
         (foreign("10.65.1.0/26", "vxlan.calico", 12), true, true),
-        (foreign("10.65.1.0/26", "tunl0", 12), false, false),
+        (foreign("10.65.1.0/26", "tunl0", 80), true, true),
+        (foreign("10.65.1.0/26", "tunl0", 12), true, true),
+        (foreign("10.65.1.0/26", "tunl0", 3), false, false),
+        (foreign("10.65.1.0/26", "bpfin.cali", 12), true, true),
         (block.clone(), true, true),
         (bird_block, false, false),
         (Route { key: RouteKey { table: 100, ..block.key }, ..block.clone() }, false, false),
@@ -37,6 +40,9 @@ fn ownership_follows_calico() {
         assert_eq!(RouteOwnership::default().is_ours(&route), ours, "{route}");
         assert_eq!(strict.is_ours(&route), ours_strict, "{route}");
     }
+    let speakers = RouteOwnership { programs_ipip: false, ..RouteOwnership::default() };
+    assert!(!speakers.is_ours(&foreign("10.65.1.0/26", "tunl0", 12)));
+    assert!(speakers.is_ours(&foreign("10.65.1.0/26", "tunl0", 80)));
     let custom = RouteOwnership { device_protocol: 99, ..RouteOwnership::default() };
     assert!(custom.is_ours(&foreign("10.65.1.0/26", "eth0", 99)));
 }
