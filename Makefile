@@ -24,12 +24,14 @@ CNITOOL   := $(HOME)/.cache/calico-lab/bin/cnitool
 PACKAGES := build-essential musl-tools protobuf-compiler libprotobuf-dev bird2 etcd-server nginx-light nftables \
             iproute2 curl iputils-ping conntrack containernetworking-plugins procps iptables ipset ethtool \
             debian-archive-keyring
+# What boots the machines of the qemu lab.
+QEMU_PACKAGES := qemu-system-x86
 # What a node of the Kubernetes lab runs, and what its images are made of. None of these starts a daemon here.
 K8S_PACKAGES := containerd runc busybox
 # Routers that are none of ours, for the labs of BGP. Their services stay off.
 BGP_PACKAGES := frr gobgpd
 
-.PHONY: build setup k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s \
+.PHONY: build setup qemu-parts test-qemu k8s-setup k8s-parts k8s-parts-begin k8s-parts-end k8s-smoke test-k8s \
         cyclonus-parts test-cyclonus bgp-setup test-bgp lab-reflectors lab-racks demo demo-k8s test fmt clippy unit tidy \
         lab-tests deny tiers races cross image image-load manifests fuzz clean help
 
@@ -80,6 +82,16 @@ k8s-smoke: k8s-parts image ## A Kubernetes cluster comes, works with what we shi
 test-k8s: k8s-parts image ## Every test on Kubernetes: kube-proxy's modes, both families, rolls, kills
 	CALICO_K8S_CASES=all cargo test --quiet --locked --package calico --test k8s_smoke --test k8s_roll --test k8s_churn \
 	  --test k8s_crash --test k8s_services -- --nocapture
+
+qemu-parts: setup ## Debian's kernel for the qemu lab, unpacked into ~/.cache/calico-lab/qemu
+	$(call install-missing,$(QEMU_PACKAGES))
+	crates/lab/qemu/parts $(PARTS)/qemu
+
+test-qemu: qemu-parts build ## What this kernel may not have, on two emulated machines with Debian's: IPIP (some minutes)
+	suite=$$(cargo test --quiet --locked --package calico-linux --lib --no-run --message-format=json 2>/dev/null | \
+	  sed -nE 's/.*"executable":"([^"]*calico_linux-[^"]*)".*/\1/p'); \
+	CALICO_QEMU_PARTS=$(PARTS)/qemu CALICO_QEMU_SUITE=$$suite CALICO_BINARY=$(abspath $(BINARY)) \
+	  cargo test --quiet --locked --package calico --test qemu_ipip -- --nocapture
 
 # Everything but SCTP, whose sockets not every kernel has, and the 90 cases of two peers each, which take half an hour.
 CYCLONUS ?= --exclude sctp,multi-peer

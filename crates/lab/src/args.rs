@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::k8s::{self, args::K8sCommand};
 use crate::probe::{self, Probe};
+use crate::qemu::{self, QemuCommand};
 use crate::race::{self, victim::Victim};
 use crate::router::{self, args::RouterCommand};
 use crate::speaker::Daemon;
@@ -23,8 +24,8 @@ const DEFAULT_DIR: &str = "/run/calico-lab";
 // Also where the binary is called by another name.
 #[command(name = "calico lab", bin_name = "calico lab", version)]
 pub struct Args {
-    /// Directory of the lab: state, logs, datastore. One lab per directory. [default: /run/calico-lab, and for k8s
-    /// /var/cache/calico-lab/k8s]
+    /// Directory of the lab: state, logs, datastore. One lab per directory. [default: /run/calico-lab; for k8s
+    /// /var/cache/calico-lab/k8s, for qemu /run/calico-lab-qemu]
     #[arg(long, global = true, env = "CALICO_LAB_DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -71,6 +72,9 @@ enum Command {
     /// A real Kubernetes cluster: control plane, nodes, kubectl.
     #[command(subcommand)]
     K8s(K8sCommand),
+    /// Two machines with a kernel of their own, for what this one's does not have.
+    #[command(subcommand)]
+    Qemu(QemuCommand),
     /// Race the shipped binary on a lab that is up; one line each: letter name figure unit peer ratio.
     #[command(subcommand)]
     Race(RaceCommand),
@@ -181,10 +185,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(Args { dir, command }: Args) -> Result<ExitCode> {
-    let default = if matches!(command, Command::K8s(_)) { k8s::DEFAULT_DIR } else { DEFAULT_DIR };
+    let default = match command {
+        Command::K8s(_) => k8s::DEFAULT_DIR,
+        Command::Qemu(_) => qemu::DEFAULT_DIR,
+        _ => DEFAULT_DIR,
+    };
     let dir = dir.unwrap_or_else(|| PathBuf::from(default));
     match command {
         Command::K8s(command) => return k8s::run(&dir, command),
+        Command::Qemu(command) => return qemu::run(&dir, command),
         Command::Up(up) => {
             fabric::build(&dir, &up)?;
         }

@@ -20,7 +20,7 @@ mod cluster;
 mod control_plane;
 pub mod demo;
 mod down;
-mod images;
+pub mod images;
 mod init;
 mod network;
 mod node;

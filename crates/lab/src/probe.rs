@@ -1,14 +1,17 @@
 //! Packet streams whose losses can be counted: UDP by sequence number, TCP by a running counter.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{IoSlice, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendmsg, setsockopt, socket,
+};
 use serde::{Deserialize, Serialize};
 
 /// Port of both streams in the receiving workload, unless told otherwise.
@@ -36,6 +39,13 @@ pub enum Probe {
         /// Where to write the totals.
         #[arg(long)]
         report: std::path::PathBuf,
+    },
+    /// Send one IPv4 packet as it is, given in hexadecimal, from the header on. (The kernel computes that one's checksum.)
+    Packet {
+        /// Where to.
+        to: Ipv4Addr,
+        /// The packet.
+        bytes: String,
     },
     /// Receive both streams.
     Receive {
@@ -76,8 +86,27 @@ pub fn run(probe: &Probe) -> Result<()> {
         Probe::Send { to, rate, port, stop, report } => {
             write(report, &send(SocketAddr::new(*to, *port), *rate, stop)?)
         }
+        Probe::Packet { to, bytes } => send_packet(*to, &parse_hex(bytes)?),
         Probe::Receive { port, stop, report } => write(report, &receive(*port, stop)?),
     }
+}
+
+fn parse_hex(text: &str) -> Result<Vec<u8>> {
+    let digits: Vec<char> = text.chars().collect();
+    let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>());
+    let bytes: Option<Vec<u8>> =
+        pairs.map(|p| u8::from_str_radix(&p, 16).ok().filter(|_| p.len() == 2)).collect();
+    bytes.with_context(|| format!("{text:?} is not hexadecimal, two digits for each byte"))
+}
+
+fn send_packet(to: Ipv4Addr, packet: &[u8]) -> Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
+    let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    let sent = sendmsg(socket.as_raw_fd(), &[IoSlice::new(packet)], &[], MsgFlags::empty(), Some(&to))?;
+    if sent != packet.len() {
+        bail!("{sent} bytes of {} were sent", packet.len());
+    }
+    Ok(())
 }
 
 fn write(path: &Path, report: &Report) -> Result<()> {

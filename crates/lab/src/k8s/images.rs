@@ -165,7 +165,7 @@ fn furnish(files: &BTreeMap<String, File>) -> Result<BTreeMap<String, File>> {
 }
 
 /// The libraries of a program, by the dynamic linker's own word.
-fn libraries(program: &str) -> Result<Vec<String>> {
+pub fn libraries(program: &str) -> Result<Vec<String>> {
     let text =
         output(Command::new("ldd").arg(program)).with_context(|| format!("is {program} installed?"))?;
     Ok(parse_ldd(&text))
