@@ -137,7 +137,7 @@ echo $! >/run/lab/agent.pid"
     fn wait_ready(&self) {
         for node in [1, 2] {
             self.wait_for("readiness", || {
-                self.try_sh(node, "wget -q -T 2 -O /dev/null http://localhost:9099/readiness").0 == 0
+                self.try_sh(node, "timeout 20 wget -q -O /dev/null http://localhost:9099/readiness").0 == 0
             });
         }
     }
