@@ -361,7 +361,8 @@ fn pools_change_hands(bench: &Bench, a: Ipv4Addr, b: Ipv4Addr) {
         for node in [1, 2] {
             bench.wait_for(way, || {
                 let routes = bench.routes(node);
-                let between: Vec<&str> = routes.lines().filter(|line| line.contains(" via ")).collect();
+                let is_between = |line: &&str| line.contains(" via ") && !line.starts_with("default");
+                let between: Vec<&str> = routes.lines().filter(is_between).collect();
                 let links = bench.sh(node, "ip -o link show up");
                 let up = |device: &&str| {
                     links.contains(&format!(" {device}:")) || links.contains(&format!(" {device}@"))
