@@ -89,7 +89,9 @@ mod tests {
         assert_eq!((field(0, 1), field(0, 6), field(0, 11)), (0o040_755, 0, 4), "bin, before what is in it");
         assert_eq!((field(1, 1), field(1, 6), field(1, 11)), (0o100_755, 5, 7));
         assert!(
-            text.contains("bin/sh\0") && text.contains("hello\0\0\x00070701") && text.contains("TRAILER!!!\0")
+            text.contains("bin/sh\0")
+                && text.contains("hello\0\0\x00070701")
+                && text.contains("TRAILER!!!\0")
         );
     }
 }
