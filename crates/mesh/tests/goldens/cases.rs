@@ -51,13 +51,13 @@ impl Case {
 
     /// What had to be left out.
     pub fn problems(&self) -> Vec<Problem> {
-        let local = Local { node: self.node.into(), ..Local::default() };
+        let local = Local { node: self.node.into(), has_ipip_device: true, ..Local::default() };
         self.index.world().resolve(&local).1
     }
 
     /// What the node must do.
     pub fn intent(&self) -> BgpIntent {
-        let local = Local { node: self.node.into(), ..Local::default() };
+        let local = Local { node: self.node.into(), has_ipip_device: true, ..Local::default() };
         self.index.world().resolve(&local).0
     }
 
