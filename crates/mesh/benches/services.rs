@@ -147,7 +147,7 @@ fn main() {
     put(&mut index, &other);
     assert!(!index.take_changed(), "what changes no route must cost no configuration");
 
-    let local = Local { node: NODE.into(), router_id: String::new() };
+    let local = Local { node: NODE.into(), ..Local::default() };
     let start = cpu_ns();
     let (intent, _) = index.world().resolve(&local);
     let text = bird::render(&intent, "/var/log/calico/bird.log");
