@@ -128,7 +128,7 @@ pub fn explain(
     owners: &BTreeMap<Cidr, SmolStr>,
     live: Option<&Live>,
 ) -> Why {
-    let (intent, _) = world.resolve(&Local { node: SmolStr::new(node), router_id: String::new() });
+    let (intent, _) = world.resolve(&Local { node: SmolStr::new(node), ..Local::default() });
     let plan = Plan::of(world);
     let pool =
         intent.pools.iter().filter(|pool| pool.cidr.covers(&prefix)).max_by_key(|p| p.cidr.prefix_len());
@@ -233,8 +233,9 @@ impl Model<'_> {
         let export = if pool.export { "announced" } else { "not announced: disableBGPExport is set" };
         let by = match pool.programmed_by {
             Programmer::Speaker => "BIRD installs its routes".to_owned(),
-            Programmer::SpeakerWithin(subnet) => {
-                format!("BIRD installs its routes to nodes in {subnet}, the agent the others")
+            Programmer::SpeakerTunnel(None) => "BIRD installs its routes, through tunl0".to_owned(),
+            Programmer::SpeakerTunnel(Some(subnet)) => {
+                format!("BIRD installs its routes, through tunl0 to nodes outside {subnet}")
             }
             Programmer::Agent => "the agent installs its routes, not BIRD".to_owned(),
         };
@@ -380,12 +381,15 @@ impl Model<'_> {
                 None => (false, "no IPPool covers it any more".to_owned()),
                 Some(Programmer::Agent) => (true, "the agent installs routes of the pool".to_owned()),
                 Some(Programmer::Speaker) => (true, "BIRD installs routes of the pool".to_owned()),
-                Some(Programmer::SpeakerWithin(subnet)) => {
+                Some(Programmer::SpeakerTunnel(None)) => {
+                    (true, "BIRD installs routes of the pool, through tunl0".to_owned())
+                }
+                Some(Programmer::SpeakerTunnel(Some(subnet))) => {
                     let is_near = self.owner_addr(owner).is_some_and(|addr| subnet.contains(addr));
                     let text = if is_near {
                         format!("BIRD installs it: {owner} is in {subnet}")
                     } else {
-                        format!("the agent installs it: {owner} is not in {subnet}")
+                        format!("BIRD installs it, through tunl0: {owner} is not in {subnet}")
                     };
                     (true, text)
                 }

@@ -354,7 +354,7 @@ fn excluded_nodes_announce_no_service() {
         let value = json!({"kind": "Node", "metadata": {"name": "a", "labels": {EXCLUDED_LABEL: label}},
             "spec": {"bgp": {"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": cluster}}});
         put(index, &key(Kind::Node, "a"), &value);
-        let local = crate::Local { node: "a".into(), router_id: String::new() };
+        let local = crate::Local { node: "a".into(), ..crate::Local::default() };
         let crate::intent::ServiceIntent { routes, rejects, reflected } =
             index.world().resolve(&local).0.services;
         (routes.len(), rejects.len(), reflected.len())
