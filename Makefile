@@ -157,7 +157,7 @@ lab-tests: build ## The demo on both datastores: real nodes, real packets
 races: build ## Race the peer's figures: letter name figure unit peer ratio
 	cargo bench --quiet --locked -p calico-selector --bench label_index 2>/dev/null | grep -E '^E '
 	cargo bench --quiet --locked -p calico-calc --bench races 2>/dev/null | grep -E '^[AD] '
-	cargo run --quiet --release --locked -p calico-ipam --example assignments 2>/dev/null | grep -E '^L ' || true
+	cargo run --quiet --release --locked -p calico-ipam --example assignments | grep -E '^L '
 	for d in etcd embedded; do \
 	  $(BINARY) lab --dir /run/calico-lab-races up --nodes 2 --datastore $$d 2>/dev/null; \
 	  $(BINARY) lab --dir /run/calico-lab-races race cni || { $(BINARY) lab --dir /run/calico-lab-races down; exit 1; }; \

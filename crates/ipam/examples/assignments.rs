@@ -57,8 +57,9 @@ fn fill(nodes: usize, keep: bool) {
 fn report(what: &str, nodes: usize, keep: bool, start: Instant, store: &mut MemoryStore) {
     let per_second = 4096.0 / start.elapsed().as_secs_f64();
     let trips = std::mem::take(&mut store.round_trips) as f64 / 4096.0;
-    let memory = if keep { "from what it knows" } else { "from nothing" };
-    println!("{what:8} {nodes:3} nodes, {memory:18}: {per_second:9.0}/s, {trips:.2} round trips each");
+    let memory = if keep { "known" } else { "unknown" };
+    println!("L {what}_{memory}_{nodes}_nodes {per_second:.0} /s - -");
+    println!("L {what}_{memory}_{nodes}_nodes_round_trips {trips:.2} each - -");
 }
 
 fn main() {
