@@ -111,6 +111,7 @@ while :; do
   calico node >>/var/log/calico/agent.log 2>&1 &
   echo $! >/run/lab/calico.pid
   wait $!
+  # One that ends at once may not take the machine's only processor.
   sleep 0.1
 done
 X

@@ -15,7 +15,7 @@ const OWN_VERSION_ONLY: &str = " #own-version";
 
 /// A writer whose text can be looked at afterwards.
 #[derive(Clone, Default)]
-struct Captured(Rc<RefCell<Vec<u8>>>);
+pub(crate) struct Captured(pub(crate) Rc<RefCell<Vec<u8>>>);
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -138,6 +138,8 @@ impl Machine {
             match self.run("true", KNOCK) {
                 Ok(Answer { code: 0, .. }) => return Ok(()),
                 Ok(_) | Err(_) if Instant::now() < end && self.pid().is_some() => {
+                    // A channel that nobody has opened yet refuses at once: without a pause this takes the
+                    // processor that the machine boots on.
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 other => {

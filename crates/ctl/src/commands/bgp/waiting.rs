@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::resources::{ResourceError, Resources};
 
-/// How often the answers are looked at.
+/// How often the answers are looked at: nodes write them once a second at most, and the list is read whole each time.
 const POLL: Duration = Duration::from_secs(1);
 /// Every so many nodes the nodes answer a second less often: an answer is a write.
 const ANSWERS_PER_SEC: usize = 50;

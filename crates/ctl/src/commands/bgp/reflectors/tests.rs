@@ -1,9 +1,7 @@
 //! The whole command on an embedded store, with nodes that answer as their sessions would be.
 
-use std::cell::{Cell, RefCell};
-use std::io::Write;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use calico_api::calico_node_status::{NodeBgpPeer, NodeBgpStatus, NodePeerState, NodePeerType};
@@ -15,20 +13,7 @@ use clap::Parser;
 
 use super::*;
 use crate::args::{BgpCommand, Cli, Command};
-
-#[derive(Clone, Default)]
-struct Captured(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use crate::tests::Captured;
 
 struct Cluster {
     _directory: tempfile::TempDir,
@@ -129,6 +114,7 @@ async fn nodes(path: &Path, silent: &[&str], is_done: &Cell<bool>) {
                 Err(error) => panic!("{error}"),
             }
         }
+        // The pace of these stand-ins for nodes, which answer for as long as the command runs; nothing is waited for.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
