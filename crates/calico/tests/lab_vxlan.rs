@@ -139,6 +139,23 @@ fn cross_subnet_is_encapsulated_only_across_subnets() {
     let (far, near) = (arrivals(&lab, "node2", "outer"), arrivals(&lab, "node3", "outer"));
     println!("{far} encapsulated packets to the other subnet, {near} on the same");
     assert!(far >= 2 && near == 0, "{far} to the other subnet, {near} on the same");
+
+    // The agent's routes between nodes are in the kernel, where BIRD learns them: only who has a block announces it.
+    let told = |by: &str| {
+        let line = format!("birdcl -s /run/calico/bird.ctl show route protocol Mesh_{by}");
+        let said = lab.sh("node1", &line);
+        let is_block = |word: &&str| word.starts_with("10.244.") || word.starts_with("fd00:10:244:");
+        said.lines()
+            .filter_map(|line| line.split(' ').next().filter(is_block).map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    for by in ["10_65_1_2", "10_65_0_3", "fd65_0_0_1__2", "fd65__3"] {
+        let mut blocks = told(by);
+        wait_for("one block of each node", || {
+            blocks = told(by);
+            blocks.len() == 1
+        });
+    }
 }
 
 /// A VXLAN packet as the payload of a UDP one: to `port` of `to` with an inner UDP packet from `from` to 7777 of `inner`.

@@ -16,6 +16,10 @@ pub const BGP_PORT: u16 = 179;
 /// The highest metric of a route, so that the local preference that stands for it stays above 0.
 pub const MAX_PRIORITY: u32 = 2_147_483_646;
 
+/// The metric of the agent's routes to other nodes' blocks (`CLUSTER_PRIORITY` of the dataplane), whatever protocol number
+/// the operator has chosen for them.
+pub const AGENT_CLUSTER_METRIC: u32 = 1025;
+
 /// What this node's BGP speaker must do. Lists are sorted and free of duplicates, so equal intents are equal values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BgpIntent {

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use calico_net::{Cidr, Family};
 
 use super::{add_community, line, suffix};
-use crate::intent::{BgpIntent, NextHopMode, Programmer, Session};
+use crate::intent::{AGENT_CLUSTER_METRIC, BgpIntent, NextHopMode, Programmer, Session};
 
 /// The sum of a route's metric and its local preference.
 pub(super) const METRIC_AND_PREFERENCE: u32 = 2_147_483_647;
@@ -135,6 +135,15 @@ function calico_export_{suffix}(bool internal_peer) {{"
     if internal_peer && ((ifname ~ \"*.cali\") || (ifname ~ \"*.calico\") || (ifname ~ \"tunl0\")) then reject;
     if ifname ~ \"bpf*.cali\" then reject;
   }\n",
+    );
+    // Those without a tunnel, between nodes of one subnet. Each node would announce the blocks of all its neighbours to
+    // everybody: as many routes as nodes times nodes, and a block would outlive its node's announcement.
+    line(
+        text,
+        format_args!(
+            "  # The agent's routes to its neighbours' blocks: each node announces its own.
+  if internal_peer && source = RTS_INHERIT && krt_metric = {AGENT_CLUSTER_METRIC} then reject;"
+        ),
     );
     for advertisement in intent.advertisements.iter().filter(|a| a.cidr.family() == family) {
         let communities: Vec<String> = advertisement.communities.iter().map(add_community).collect();

@@ -164,6 +164,7 @@ fn family(file: &mut Cursor<'_>, ours: &mut Ours, suffix: &str) -> Result<(), Un
     ipam.internal_interfaces = alternatives(names)?;
     ipam.interfaces = named.leaf("if ifname ~ <name> then reject")?.iter().map(|s| (*s).into()).collect();
     named.end()?;
+    export.leaf("if internal_peer && source = RTS_INHERIT && krt_metric = 1025 then reject")?;
     while let Some((c, mut inside)) = export.try_block("if net ~ <cidr> then") {
         let mut ahead = inside;
         if ahead.try_leaf("if krt_metric < <n> then accept").is_some() {

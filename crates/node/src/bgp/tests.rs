@@ -16,6 +16,13 @@ fn node(name: &str, ipv4_address: &str) -> Write {
     Write::put(Key::resource(Kind::Node, "", name), encode(&node))
 }
 
+/// What tells the agent's routes between nodes apart is said in two places, for neither crate may use the other.
+#[test]
+fn the_agents_routes_have_the_metric_that_is_not_announced() {
+    use calico_dataplane::tables::route::CLUSTER_PRIORITY;
+    assert_eq!(calico_mesh::intent::AGENT_CLUSTER_METRIC, CLUSTER_PRIORITY);
+}
+
 #[test]
 fn a_password_comes_when_its_file_does() {
     let directory = tempfile::tempdir().unwrap();
