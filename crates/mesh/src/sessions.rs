@@ -346,7 +346,8 @@ impl Resolver<'_> {
                 // The other way round than in the mesh: see the head of this file. Calico lets both ends call.
                 PeerKind::Node => {
                     let is_called = to.calls_back && !self.is_named_by_all && reachable_by.is_none();
-                    is_called && is_passive(to.addr, own_addr)
+                    // Where the kernel chooses the source, a call may come from an address that this end does not know.
+                    is_called && *from_node_addr && is_passive(to.addr, own_addr)
                 }
                 PeerKind::Mesh => false,
             },

@@ -493,6 +493,7 @@ fn nobody_waits_for_an_end_that_may_wait_too_or_not_be_there() {
     };
     assert!(b_waits(&|world| only(world, &|_| {})));
     assert!(!b_waits(&|world| only(world, &|q| q.reverse = false)));
+    assert!(!b_waits(&|world| only(world, &|q| q.options.from_node_addr = false)));
     assert!(!b_waits(&|world| only(world, &|q| q.target = at("10.0.0.1", Some(180), 64512))));
     assert!(!b_waits(&|world| only(world, &|q| q.target = at("10.0.0.1", None, 65000))));
     assert!(
