@@ -4,6 +4,7 @@
 //! asks again when it meets an unknown one.
 
 pub mod addr;
+mod change;
 pub mod fdb;
 pub mod iprule;
 pub mod link;

@@ -1,9 +1,10 @@
 //! Addresses of interfaces (linux/if_addr.h).
 
 use calico_dataplane::tables::link::{Address, AddressOp};
-use calico_net::Family;
+use calico_net::{Family, IfName};
 use nix::errno::Errno;
 
+use super::change::Change;
 use super::{Rtnl, RtnlError, address_family, failed, read_address, write_address};
 use crate::attr::{Attrs, Writer, read_u32};
 use crate::netlink::{CREATE, REPLACE};
@@ -49,42 +50,37 @@ impl Rtnl {
 
     /// The same, each for itself. Returns those refused, by their place in `ops`.
     pub fn apply_each_address(&mut self, ops: &[AddressOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
-        let mut refused = Vec::new();
-        let mut items = Vec::with_capacity(ops.len());
-        for (place, op) in ops.iter().enumerate() {
-            match self.index(&op.address().device) {
-                Ok(index) => items.push((place, index)),
-                Err(RtnlError::NoDevice(_)) if matches!(op, AddressOp::Delete(_)) => {}
-                Err(error @ RtnlError::NoDevice(_)) => refused.push((place, error)),
-                Err(error) => return Err(error),
-            }
-        }
-        let refusals = self
-            .apply(&items, |w, seq, flags, (place, index)| encode_op(w, seq, flags, *index, &ops[*place]))
-            .map_err(failed("change addresses"))?;
-        for (item, refusal) in refusals {
-            let (place, _) = items[item];
-            match (&ops[place], refusal.errno) {
-                (AddressOp::Add(_), Errno::EEXIST) | (AddressOp::Delete(_), Errno::EADDRNOTAVAIL) => {}
-                (op, _) => refused.push((place, failed(op.to_string())(refusal.into()))),
-            }
-        }
-        refused.sort_by_key(|(place, _)| *place);
-        Ok(refused)
+        self.apply_changes("change addresses", ops)
     }
 }
 
-fn encode_op(w: &mut Writer, seq: u32, flags: u16, index: u32, op: &AddressOp) {
-    let (kind, address, flags) = match op {
-        AddressOp::Add(address) => (RTM_NEWADDR, address, flags | CREATE | REPLACE),
-        AddressOp::Delete(address) => (RTM_DELADDR, address, flags),
-    };
-    w.message(kind, flags, seq, |w| {
-        let nodad = if address.address.is_ipv6() { IFA_F_NODAD } else { 0 };
-        w.raw(&ifaddrmsg(address, nodad, index));
-        write_address(w, IFA_LOCAL, address.address);
-        write_address(w, IFA_ADDRESS, address.address);
-    });
+impl Change for AddressOp {
+    fn device(&self) -> Option<&IfName> {
+        Some(&self.address().device)
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, AddressOp::Delete(_))
+    }
+
+    fn is_as_wanted(&self, errno: Errno) -> bool {
+        let done = if self.is_removal() { Errno::EADDRNOTAVAIL } else { Errno::EEXIST };
+        errno == done
+    }
+
+    fn encode(&self, w: &mut Writer, seq: u32, flags: u16, index: u32) {
+        let (kind, flags) = match self {
+            AddressOp::Add(_) => (RTM_NEWADDR, flags | CREATE | REPLACE),
+            AddressOp::Delete(_) => (RTM_DELADDR, flags),
+        };
+        let address = self.address();
+        w.message(kind, flags, seq, |w| {
+            let nodad = if address.address.is_ipv6() { IFA_F_NODAD } else { 0 };
+            w.raw(&ifaddrmsg(address, nodad, index));
+            write_address(w, IFA_LOCAL, address.address);
+            write_address(w, IFA_ADDRESS, address.address);
+        });
+    }
 }
 
 /// Interface number, address, prefix length and scope.

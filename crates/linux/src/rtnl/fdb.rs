@@ -8,6 +8,7 @@ use calico_dataplane::tables::tunnel;
 use calico_net::{IfName, Mac};
 use nix::errno::Errno;
 
+use super::change::Change;
 use super::neigh::{
     NDA_DST, NDA_LLADDR, NTF_SELF, NUD_PERMANENT, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, ndmsg_of,
 };
@@ -57,42 +58,33 @@ impl Rtnl {
     /// Applies changes of forwarding entries, each for itself. Returns those refused, by their place in `ops`; removing
     /// what is not there is none.
     pub fn apply_fdb(&mut self, ops: &[FdbOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
-        let mut refused = Vec::new();
-        let mut items = Vec::with_capacity(ops.len());
-        for (place, op) in ops.iter().enumerate() {
-            match self.index(&op.key().device) {
-                Ok(index) => items.push((place, index)),
-                Err(RtnlError::NoDevice(_)) if matches!(op, FdbOp::Delete(_)) => {}
-                Err(error @ RtnlError::NoDevice(_)) => refused.push((place, error)),
-                Err(error) => return Err(error),
+        self.apply_changes("change forwarding entries", ops)
+    }
+}
+
+impl Change for FdbOp {
+    fn device(&self) -> Option<&IfName> {
+        Some(&self.key().device)
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, FdbOp::Delete(_))
+    }
+
+    fn is_as_wanted(&self, errno: Errno) -> bool {
+        self.is_removal() && errno == Errno::ENOENT
+    }
+
+    fn encode(&self, w: &mut Writer, seq: u32, flags: u16, index: u32) {
+        match self {
+            FdbOp::Replace(entry) => {
+                w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| encode_fdb(w, entry, index));
             }
+            FdbOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
+                w.raw(&ndmsg_of(AF_BRIDGE, index, 0, NTF_SELF));
+                w.attr(NDA_LLADDR, &key.mac.0);
+            }),
         }
-        let refusals = self
-            .apply(&items, |w, seq, flags, (place, index)| match &ops[*place] {
-                FdbOp::Replace(entry) => {
-                    w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| encode_fdb(w, entry, *index));
-                }
-                FdbOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
-                    w.raw(&ndmsg_of(AF_BRIDGE, *index, 0, NTF_SELF));
-                    w.attr(NDA_LLADDR, &key.mac.0);
-                }),
-            })
-            .map_err(failed("change forwarding entries"))?;
-        for (item, refusal) in refusals {
-            let place = items[item].0;
-            let absent = matches!(refusal.errno, Errno::ENOENT | Errno::ENODEV);
-            if absent && matches!(ops[place], FdbOp::Delete(_)) {
-                continue;
-            }
-            if refusal.errno == Errno::ENODEV {
-                // The device was made anew under its name: ask for its number next time.
-                let device = ops[place].key().device.clone();
-                self.forget(&device);
-            }
-            refused.push((place, failed(ops[place].to_string())(refusal.into())));
-        }
-        refused.sort_by_key(|(place, _)| *place);
-        Ok(refused)
     }
 }
 

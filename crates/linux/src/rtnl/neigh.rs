@@ -6,6 +6,7 @@ use calico_dataplane::tables::neigh::{Neighbour, NeighbourKey, NeighbourOp};
 use calico_net::{Family, IfName, Mac};
 use nix::errno::Errno;
 
+use super::change::Change;
 use super::{Rtnl, RtnlError, address_family, failed, family_of, read_address, write_address};
 use crate::attr::{Attrs, Writer, read_u16, read_u32};
 use crate::netlink::{CREATE, REPLACE};
@@ -53,40 +54,33 @@ impl Rtnl {
     /// Applies neighbour changes, each for itself. Returns those refused, by their place in `ops`; removing what is
     /// not there is none.
     pub fn apply_neighbours(&mut self, ops: &[NeighbourOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
-        let mut refused = Vec::new();
-        let mut items = Vec::with_capacity(ops.len());
-        for (place, op) in ops.iter().enumerate() {
-            let (NeighbourOp::Replace(Neighbour { key, .. }) | NeighbourOp::Delete(key)) = op;
-            match self.index(&key.device) {
-                Ok(index) => items.push((place, index)),
-                Err(RtnlError::NoDevice(_)) if matches!(op, NeighbourOp::Delete(_)) => {}
-                Err(error @ RtnlError::NoDevice(_)) => refused.push((place, error)),
-                Err(error) => return Err(error),
-            }
+        self.apply_changes("change neighbours", ops)
+    }
+}
+
+impl Change for NeighbourOp {
+    fn device(&self) -> Option<&IfName> {
+        Some(&self.key().device)
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, NeighbourOp::Delete(_))
+    }
+
+    fn is_as_wanted(&self, errno: Errno) -> bool {
+        self.is_removal() && errno == Errno::ENOENT
+    }
+
+    fn encode(&self, w: &mut Writer, seq: u32, flags: u16, index: u32) {
+        match self {
+            NeighbourOp::Replace(neighbour) => w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| {
+                encode_neighbour(w, neighbour, index);
+            }),
+            NeighbourOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
+                w.raw(&ndmsg(key.address, index, 0));
+                write_address(w, NDA_DST, key.address);
+            }),
         }
-        let refusals = self
-            .apply(&items, |w, seq, flags, (place, index)| match &ops[*place] {
-                NeighbourOp::Replace(neighbour) => {
-                    w.message(RTM_NEWNEIGH, flags | CREATE | REPLACE, seq, |w| {
-                        encode_neighbour(w, neighbour, *index);
-                    });
-                }
-                NeighbourOp::Delete(key) => w.message(RTM_DELNEIGH, flags, seq, |w| {
-                    w.raw(&ndmsg(key.address, *index, 0));
-                    write_address(w, NDA_DST, key.address);
-                }),
-            })
-            .map_err(failed("change neighbours"))?;
-        for (item, refusal) in refusals {
-            let place = items[item].0;
-            let absent = matches!(refusal.errno, Errno::ENOENT | Errno::ENODEV);
-            if absent && matches!(ops[place], NeighbourOp::Delete(_)) {
-                continue;
-            }
-            refused.push((place, failed(ops[place].to_string())(refusal.into())));
-        }
-        refused.sort_by_key(|(place, _)| *place);
-        Ok(refused)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Routes (linux/rtnetlink.h, `struct rtmsg`).
 
 use calico_dataplane::tables::route::{Route, RouteKey, RouteKind, RouteOp};
-use calico_net::{Cidr, Family};
+use calico_net::{Cidr, Family, IfName};
 use nix::errno::Errno;
 
+use super::change::Change;
 use super::{Rtnl, RtnlError, address_family, failed, family_of, read_address, write_address};
 use crate::attr::{Attrs, Writer, read_u32};
 use crate::netlink::{CREATE, EXCL, NetlinkError, REPLACE, Refusal};
@@ -50,49 +51,7 @@ impl Rtnl {
     /// Applies route changes, each for itself. Returns those refused, by their place in `ops`; removing what is not
     /// there is none.
     pub fn apply_routes(&mut self, ops: &[RouteOp]) -> Result<Vec<(usize, RtnlError)>, RtnlError> {
-        let mut refused = Vec::new();
-        let mut items = Vec::with_capacity(ops.len());
-        for (place, op) in ops.iter().enumerate() {
-            let index = match &op.route().device {
-                None => 0,
-                Some(device) => match self.index(device) {
-                    Ok(index) => index,
-                    // The interface took its routes along.
-                    Err(RtnlError::NoDevice(_)) if matches!(op, RouteOp::Delete(_)) => continue,
-                    Err(error @ RtnlError::NoDevice(_)) => {
-                        refused.push((place, error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            items.push((place, index));
-        }
-        let refusals = self
-            .apply(&items, |w, seq, flags, (place, index)| {
-                let (kind, route, flags) = match &ops[*place] {
-                    RouteOp::Add(route) => (RTM_NEWROUTE, route, flags | CREATE | EXCL),
-                    RouteOp::Replace(route) => (RTM_NEWROUTE, route, flags | CREATE | REPLACE),
-                    RouteOp::Delete(route) => (RTM_DELROUTE, route, flags),
-                };
-                w.message(kind, flags, seq, |w| encode_route(w, route, *index));
-            })
-            .map_err(failed("change routes"))?;
-        for (item, refusal) in refusals {
-            let place = items[item].0;
-            let absent = matches!(refusal.errno, Errno::ESRCH | Errno::ENODEV);
-            if absent && matches!(ops[place], RouteOp::Delete(_)) {
-                continue;
-            }
-            if let (Errno::ENODEV, Some(device)) = (refusal.errno, &ops[place].route().device) {
-                // The interface was made anew under its name: ask for its number next time.
-                let device = device.clone();
-                self.forget(&device);
-            }
-            refused.push((place, failed(ops[place].to_string())(refusal.into())));
-        }
-        refused.sort_by_key(|(place, _)| *place);
-        Ok(refused)
+        self.apply_changes("change routes", ops)
     }
 
     /// Adds a route unless one with its key exists. Whether it was added; that it exists is no error, since the
@@ -107,6 +66,29 @@ impl Rtnl {
             Err(NetlinkError::Refused(Refusal { errno: Errno::EEXIST, .. })) => Ok(false),
             Err(source) => Err(failed(format!("route add {route}"))(source)),
         }
+    }
+}
+
+impl Change for RouteOp {
+    fn device(&self) -> Option<&IfName> {
+        self.route().device.as_ref()
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, RouteOp::Delete(_))
+    }
+
+    fn is_as_wanted(&self, errno: Errno) -> bool {
+        self.is_removal() && errno == Errno::ESRCH
+    }
+
+    fn encode(&self, w: &mut Writer, seq: u32, flags: u16, index: u32) {
+        let (kind, flags) = match self {
+            RouteOp::Add(_) => (RTM_NEWROUTE, flags | CREATE | EXCL),
+            RouteOp::Replace(_) => (RTM_NEWROUTE, flags | CREATE | REPLACE),
+            RouteOp::Delete(_) => (RTM_DELROUTE, flags),
+        };
+        w.message(kind, flags, seq, |w| encode_route(w, self.route(), index));
     }
 }
 
@@ -145,10 +127,7 @@ pub(crate) fn encode_route(w: &mut Writer, route: &Route, index: u32) {
 }
 
 /// A route in an RTM_NEWROUTE or RTM_DELROUTE message.
-pub(crate) fn decode_route(
-    payload: &[u8],
-    name: impl Fn(u32) -> Option<calico_net::IfName>,
-) -> Option<Route> {
+pub(crate) fn decode_route(payload: &[u8], name: impl Fn(u32) -> Option<IfName>) -> Option<Route> {
     let [family, dst_len, _, _, table, protocol, scope, kind] = *payload.first_chunk::<8>()?;
     let flags = read_u32(payload.get(8..)?)?;
     let family = family_of(family)?;

@@ -1,6 +1,7 @@
 //! Routes, addresses, neighbours and rules against the real kernel.
 
 use calico_dataplane::tables::fdb::{FdbEntry, FdbKey};
+use calico_dataplane::tables::link::{Address, AddressOp};
 use calico_dataplane::tables::neigh::{Neighbour, NeighbourOp};
 use calico_dataplane::tables::route::{MAIN_TABLE, Route, RouteKey, RouteKind, RouteOp, SCOPE_GLOBAL};
 use calico_dataplane::tables::tunnel::{Tunnel, TunnelKind, Vxlan};
@@ -46,6 +47,45 @@ fn a_renamed_interface_loses_its_old_name() {
         rtnl.read_link(&"cali9".parse().unwrap()).unwrap().unwrap();
         assert!(matches!(rtnl.index(&"cali1".parse().unwrap()), Err(RtnlError::NoDevice(_))));
     });
+}
+
+/// A pod that comes again under its name has an interface of the same name and another number.
+#[test]
+fn an_interface_made_anew_under_its_name_is_found_at_once() {
+    with_veth(|rtnl| {
+        let device: calico_net::IfName = "cali1".parse().unwrap();
+        let (mac, address) = (Mac([2, 0, 0, 0, 0, 9]), IpAddr::from([10, 65, 0, 1]));
+        let neighbour = Neighbour::permanent(device.clone(), address, mac);
+        let own = Address::alone(device.clone(), IpAddr::from([192, 0, 2, 7]));
+        let remake = |rtnl: &mut Rtnl| {
+            rtnl.index(&device).unwrap();
+            ip(&["link", "del", "cali1"]);
+            ip(&["link", "add", "cali1", "type", "veth", "peer", "name", "peer1"]);
+            ip(&["link", "set", "peer1", "up"]);
+            ip(&["link", "set", "cali1", "up"]);
+        };
+        remake(rtnl);
+        assert_eq!(refusals(rtnl.apply_neighbours(&[NeighbourOp::Replace(neighbour.clone())])), "");
+        remake(rtnl);
+        assert_eq!(refusals(rtnl.apply_each_address(&[AddressOp::Add(own.clone())])), "");
+        remake(rtnl);
+        let (v4, v6) = (RouteOp::Add(workload("10.65.0.1")), RouteOp::Add(workload("fd00::1")));
+        assert_eq!(refusals(rtnl.apply_routes(&[v4, RouteOp::Add(workload("10.65.0.2")), v6])), "");
+        // What was on the old one went with it.
+        remake(rtnl);
+        assert_eq!(refusals(rtnl.apply_neighbours(&[NeighbourOp::Delete(neighbour.key.clone())])), "");
+        remake(rtnl);
+        assert_eq!(refusals(rtnl.apply_each_address(&[AddressOp::Delete(own)])), "");
+        rtnl.index(&device).unwrap();
+        ip(&["link", "del", "cali1"]);
+        let gone = refusals(rtnl.apply_neighbours(&[NeighbourOp::Replace(neighbour)]));
+        assert_eq!(gone, "0: no interface named cali1");
+    });
+}
+
+fn refusals(outcome: Result<Vec<(usize, RtnlError)>, RtnlError>) -> String {
+    let refused = outcome.unwrap();
+    refused.iter().map(|(place, error)| format!("{place}: {error}")).collect()
 }
 
 #[test]
