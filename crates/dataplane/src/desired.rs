@@ -21,7 +21,7 @@ use calico_rules::HostChains;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
-pub use self::overlay::{IpipSettings, VxlanSettings};
+pub use self::overlay::{IpipSettings, Kept, VxlanSettings};
 pub use self::workload::WorkloadState;
 
 use self::contribution::{Contribution, Owner};

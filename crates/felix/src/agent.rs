@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
+use crate::handover::Handover;
 use crate::health::Health;
 use crate::live::LiveEndpoints;
 use crate::metrics::Metrics;
@@ -44,9 +45,6 @@ const FOREIGN_RESYNC: Duration = Duration::from_secs(5);
 /// Wait after an update that did not complete; doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
-/// How long what a pool that is no longer encapsulated leaves behind is kept: until every node has heard of the change,
-/// and its BGP speaker has the routes. Nodes' tunnel addresses and the speaker's own routes are kept as long.
-const HANDOVER: Duration = Duration::from_secs(10);
 /// How often the kernel is read at the start before its refusal counts. Later there is no such limit: what is in force
 /// is better than no agent.
 const FIRST_READS: u32 = 6;
@@ -166,8 +164,7 @@ struct Acting {
     /// The kernel could not be read: why, and how long it is left alone.
     unreadable: Option<(String, Duration)>,
     retry: Option<(Instant, Duration)>,
-    /// When what is kept for a while goes.
-    handover_ends: Option<Instant>,
+    handover: Handover,
     /// What the file of workloads' MTU says.
     told_mtu: Option<u32>,
     links_changed: bool,
@@ -330,7 +327,7 @@ impl Agent {
             slow_resync_at: Instant::now() + slow_resync(&resolution),
             resolution,
             retry: None,
-            handover_ends: None,
+            handover: Handover::default(),
             told_mtu: None,
             links_changed: true,
             reported: BTreeMap::new(),
@@ -397,7 +394,7 @@ impl Agent {
                 if acting.resync_at.is_some_and(|at| at <= now) || acting.slow_resync_at <= now {
                     read_again(&mut acting);
                 }
-                if acting.handover_ends.is_some_and(|at| at <= now) {
+                if acting.handover.ends().is_some_and(|at| at <= now) {
                     acting.desired.end_handover();
                     acting.dirty = true;
                 }
@@ -424,7 +421,7 @@ impl Agent {
                     (true, false) => String::new(),
                 };
             });
-            let sooner = [acting.resync_at, acting.retry.map(|(at, _)| at), acting.handover_ends];
+            let sooner = [acting.resync_at, acting.retry.map(|(at, _)| at), acting.handover.ends()];
             let deadline = sooner.into_iter().flatten().fold(acting.slow_resync_at, Instant::min);
             tokio::select! {
                 biased;
@@ -552,12 +549,7 @@ impl Agent {
         let ready: BTreeSet<TunnelId> =
             tunnel::ids().filter(|id| acting.desired.is_tunnel_ready(*id)).collect();
         self.options.tunnels_ready.send_if_modified(|known| std::mem::replace(known, ready.clone()) != ready);
-        let handing_over = acting.desired.is_handing_over();
-        acting.handover_ends = match acting.handover_ends {
-            _ if !handing_over => None,
-            None => Some(Instant::now() + HANDOVER),
-            known => known,
-        };
+        acting.handover.note(acting.desired.kept(), Instant::now());
     }
 
     /// Logs each problem of the datastore once, when it appears.

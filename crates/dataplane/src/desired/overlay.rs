@@ -70,6 +70,17 @@ pub(super) struct Overlays {
     fading: BTreeSet<TunnelId>,
     /// Ends that went meanwhile.
     retired: BTreeMap<VtepId, Vtep>,
+    /// How often a pool's change left something that stays for a while.
+    handovers: u64,
+}
+
+/// What is kept for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Another number whenever something more is kept: it has its own time.
+    pub begun: u64,
+    /// The new way to some destination is another node's to open, and it has not done so yet.
+    pub is_awaited: bool,
 }
 
 impl Overlays {
@@ -175,7 +186,7 @@ impl Desired {
             && (overlay_of(old.path) != overlay_of(now.path) || self.overlays.leaving.contains(&destination))
             && !self.is_way_there(&destination)
         {
-            self.overlays.leaving.insert(destination);
+            self.overlays.handovers += u64::from(self.overlays.leaving.insert(destination));
             return;
         }
         self.overlays.leaving.remove(&destination);
@@ -304,7 +315,7 @@ impl Desired {
         if is_used {
             self.overlays.fading.remove(&id);
         } else if self.overlays.devices.contains_key(&id) {
-            self.overlays.fading.insert(id);
+            self.overlays.handovers += u64::from(self.overlays.fading.insert(id));
         }
         let local = self.overlays.locals.get(&family).copied();
         self.find_uplink(family, local);
@@ -365,6 +376,16 @@ impl Desired {
     pub fn is_handing_over(&self) -> bool {
         let Overlays { leaving, fading, retired, .. } = &self.overlays;
         !(leaving.is_empty() && fading.is_empty() && retired.is_empty())
+    }
+
+    /// What is kept for a while, if anything is.
+    pub fn kept(&self) -> Option<Kept> {
+        let Overlays { leaving, routes, handovers, .. } = &self.overlays;
+        let is_awaited = |destination: &Cidr| {
+            routes.get(destination).is_some_and(|route| matches!(route.path, Path::Awaited(..)))
+        };
+        let is_awaited = leaving.iter().any(is_awaited);
+        self.is_handing_over().then_some(Kept { begun: *handovers, is_awaited })
     }
 
     /// Everything that is kept for a while goes with the next update.

@@ -285,6 +285,35 @@ fn a_node_that_never_names_a_tunnel_address_is_reached_in_the_end() {
 }
 
 #[test]
+fn what_is_kept_says_since_when_and_for_whom() {
+    let kept = |node: &Node| node.desired.kept().map(|kept| (kept.begun, kept.is_awaited));
+    let mut node = bare(Settings::default());
+    let by_vxlan = Path::Tunnel(Overlay::Vxlan, addr("10.65.1.0"));
+    node.update([pool(Some(Overlay::Vxlan)), local_vtep(Some("10.65.0.1")), vtep(), route(BLOCK, by_vxlan)]);
+    node.update([route("10.65.2.0/26", by_vxlan)]);
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), None);
+    let awaited = Path::Awaited(Overlay::Ipip, addr("192.0.2.2"));
+    node.update([pool(Some(Overlay::Ipip)), route(BLOCK, awaited)]);
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), Some((2, true)), "a route and a device");
+    node.update([route(BLOCK, awaited)]);
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), Some((2, true)), "nothing more");
+    // Another pool's turn, while the first one's device still fades.
+    node.update([route("10.65.2.0/26", awaited)]);
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), Some((3, true)));
+    node.update([route(BLOCK, tunnelled()), route("10.65.2.0/26", tunnelled())]);
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), Some((3, false)), "the device alone");
+    node.desired.end_handover();
+    assert!(node.apply().complete);
+    assert_eq!(kept(&node), None);
+    node.assert_settled();
+}
+
+#[test]
 fn from_ipip_to_none_the_speaker_takes_over() {
     let mut node = overlaid();
     node.update([pool(None), route(BLOCK, Path::Plain)]);
