@@ -4,9 +4,10 @@
 //! try. Where there is no memory, what was in force stays.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use calico_calc::change::WorkloadId;
-use calico_net::IfName;
+use calico_net::{Cidr, IfName};
 
 use crate::desired::Desired;
 use crate::desired::WorkloadState;
@@ -447,6 +448,7 @@ fn apply_routes(
     apply_fdb(desired, kernel, &fdb, report);
     apply_neighbours(desired, kernel, &neighbours, report);
     let mut purged = purge(kernel, moved, report);
+    let mut rerouted = rerouted(moved, &routes);
     let mut foreign = foreign.clone();
     if change_routes(desired, kernel, &routes, report, true) {
         // Somebody was faster. Whose routes they are decides.
@@ -454,6 +456,7 @@ fn apply_routes(
             Ok(()) => {
                 let again = desired.plan();
                 purged &= purge(kernel, &again.moved, report);
+                rerouted.extend(self::rerouted(&again.moved, &again.routes));
                 change_routes(desired, kernel, &again.routes, report, false);
                 foreign = again.foreign;
             }
@@ -467,7 +470,8 @@ fn apply_routes(
         report.complete = false;
         report.problem(format!("route {}", key.destination), "another program's route is in its place");
     }
-    purged &= purge(kernel, gone, report);
+    rerouted.extend(gone);
+    purged &= purge(kernel, &rerouted, report);
     desired.left.clear();
     if !purged {
         desired.left.extend(moved.iter().chain(gone));
@@ -475,6 +479,13 @@ fn apply_routes(
     apply_neighbours(desired, kernel, gone_neighbours, report);
     desired.routes.settle();
     desired.neighbours.settle();
+}
+
+/// The moved addresses whose routes are changed. Until then packets still go by the old ones, and what they open is let
+/// through as established afterwards: these connections go too.
+fn rerouted(moved: &BTreeSet<IpAddr>, routes: &[RouteOp]) -> BTreeSet<IpAddr> {
+    let changed = routes.iter().map(|op| op.route().key.destination);
+    changed.filter(Cidr::is_host).map(|net| net.addr()).filter(|addr| moved.contains(addr)).collect()
 }
 
 /// Changes routes and notes what was done. `look`: whether routes that are in the place of added ones may be looked at;
@@ -534,7 +545,7 @@ fn apply_neighbours(
 }
 
 /// Forgets the connections of addresses; whether that was done.
-fn purge(kernel: &mut dyn Kernel, addresses: &BTreeSet<std::net::IpAddr>, report: &mut Report) -> bool {
+fn purge(kernel: &mut dyn Kernel, addresses: &BTreeSet<IpAddr>, report: &mut Report) -> bool {
     if addresses.is_empty() {
         return true;
     }

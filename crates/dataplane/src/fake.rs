@@ -44,10 +44,15 @@ pub struct FakeKernel {
     pub read_only_sysctls: BTreeSet<String>,
     /// Connections by address; tests put them in.
     pub connections: BTreeSet<IpAddr>,
+    /// Addresses that somebody speaks to all the time: until their route leads elsewhere, a connection that is forgotten
+    /// is there again.
+    pub busy: BTreeSet<IpAddr>,
     /// What another Calico left; removals are only logged.
     pub leftovers: Leftovers,
     /// Connections cannot be forgotten.
     pub conntrack_fails: bool,
+    /// Chains that this kernel knows no way to make or to fill, by name.
+    pub refused_chains: BTreeSet<String>,
     /// The next transaction is done, and its acknowledgement lost.
     pub lose_answer: bool,
     /// The next transaction finds no memory.
@@ -192,7 +197,14 @@ impl Kernel for FakeKernel {
         }
         let before = self.tables.clone();
         for (index, op) in ops.iter().enumerate() {
-            if let Err(reason) = nft::apply(&mut self.tables, op) {
+            let refused = match op {
+                NftOp::AddChain { chain, .. } | NftOp::AddRule { chain, .. } => {
+                    self.refused_chains.contains(chain.as_str())
+                }
+                _ => false,
+            };
+            let applied = if refused { Err("not supported") } else { nft::apply(&mut self.tables, op) };
+            if let Err(reason) = applied {
                 self.tables = before;
                 return Err(NftRefusal::Operation { index, reason: reason.into() });
             }
@@ -321,7 +333,11 @@ impl Kernel for FakeKernel {
                         refused.push((place, RouteRefusal::Exists));
                         continue;
                     }
-                    self.routes.insert(route.key, route.clone());
+                    let address = route.key.destination.addr();
+                    if self.routes.insert(route.key, route.clone()).is_some() && self.busy.contains(&address)
+                    {
+                        self.connections.insert(address);
+                    }
                 }
                 RouteOp::Delete(route) => {
                     if self.routes.get(&route.key) == Some(route) {

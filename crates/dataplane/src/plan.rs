@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! nft open ─▶ tunnels, their addresses ─▶ sysctls ─▶ forwarding entries, neighbours ─▶ conntrack of moved addresses ─▶
-//! routes ─▶ conntrack of gone addresses ─▶ neighbours, forwarding entries, tunnels gone ─▶ nft close
+//! routes ─▶ conntrack of gone addresses, and of moved ones again ─▶ neighbours, forwarding entries, tunnels gone ─▶ nft close
 //! ```
 
 use std::collections::BTreeSet;

@@ -215,6 +215,19 @@ fn an_address_that_moves_loses_its_connections_before_its_route_changes() {
     node.assert_settled();
 }
 
+/// What came between forgetting and the change of the route was allowed by the policy of whoever had the address.
+#[test]
+fn an_address_that_moves_loses_connections_made_meanwhile() {
+    let mut node = Node::new();
+    node.link("cali2", true);
+    let address: IpAddr = "10.65.0.1".parse().unwrap();
+    node.kernel.busy.insert(address);
+    node.update([Change::WorkloadRemoved(id("one")), changed("two", "cali2", "10.65.0.1/32", &["a"])]);
+    assert!(node.apply().complete);
+    assert!(node.kernel.connections.is_empty(), "{:#?}", node.kernel.log);
+    node.assert_settled();
+}
+
 /// A pod that comes again under its name has the same interface name, and may have the same address; its predecessor's
 /// connections are not its own. Nothing of its route differs, even where the plugin has made it already.
 #[test]
