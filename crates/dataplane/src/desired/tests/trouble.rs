@@ -141,6 +141,50 @@ fn a_chain_that_asks_a_denied_set_denies_whatever_its_rules_become() {
     node.assert_settled();
 }
 
+/// A node on a kernel that knows no way to make or to fill some chains.
+fn on_kernel_without(chain: &str) -> Node {
+    let mut node = Node { desired: Desired::new(Settings::default()), kernel: FakeKernel::new() };
+    node.kernel.refused_chains.insert(chain.to_owned());
+    node.link("cali1", true);
+    node.update([
+        Change::ProfileChanged("kns.default".into(), Arc::new(Profile::default())),
+        changed("one", "cali1", "10.65.0.1/32", &[]),
+    ]);
+    node
+}
+
+#[test]
+fn a_kernel_without_nat_enforces_and_says_what_is_missing_every_time() {
+    let mut node = on_kernel_without("nat-POSTROUTING");
+    for _ in 0..2 {
+        let report = node.apply();
+        assert!(report.enforced && !report.complete, "{report:?}");
+        assert!(report.problems.iter().any(|p| p.object.contains("nat-POSTROUTING")), "{report:?}");
+        assert_eq!(node.kernel.routes().count(), 1);
+    }
+    node.kernel.refused_chains.clear();
+    resync(&mut node.desired, &mut node.kernel).unwrap();
+    let report = node.apply();
+    assert_eq!((report.complete, report.problems), (true, vec![]));
+    node.assert_settled();
+}
+
+#[test]
+fn a_hook_that_can_not_be_served_holds_up_the_update_and_cuts_nobody_off() {
+    let mut node = on_kernel_without("filter-INPUT");
+    for _ in 0..2 {
+        let report = node.apply();
+        assert!(!report.enforced && !report.complete, "{report:?}");
+        assert!(report.problems.iter().any(|p| p.object.contains("filter-INPUT")), "{report:?}");
+        assert_eq!(state_of(&report, "one"), Some(WorkloadState::Error));
+        assert_eq!((node.kernel.read_nft().unwrap().len(), node.kernel.routes().count()), (0, 0));
+    }
+    node.kernel.refused_chains.clear();
+    assert!(node.apply().complete);
+    assert_eq!(node.kernel.routes().count(), 1);
+    node.assert_settled();
+}
+
 #[test]
 fn a_dispatch_that_can_not_be_removed_denies_nobody_else() {
     let mut node = Node::new();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use calico_rules::nft::{Chain, ChainKind, Element, Expr, Rule, SetSpec, Table, Verdict};
+use calico_rules::nft::{Chain, ChainKind, ChainType, Element, Expr, Rule, SetSpec, Table, Verdict};
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
@@ -101,6 +101,8 @@ pub struct Ruleset {
     /// Chains and sets that are denied: few, whatever the size of the ruleset.
     denied_chains: BTreeSet<Key>,
     denied_sets: BTreeSet<Key>,
+    /// Base chains of NAT that the kernel has not got.
+    lacking: BTreeSet<Key>,
     counts: RulesetCounts,
     /// Tables that exist and are claimed by this process.
     claimed: BTreeSet<Table>,
@@ -135,7 +137,7 @@ impl Ruleset {
             self.counts.rules -= state.wanted.as_ref().map_or(0, |w| w.rules.len());
             self.counts.rules += rules.len();
             // Other rules may be taken, but a denied set can not be trusted by any.
-            let blind = asks_any(table, &rules, &self.denied_sets);
+            let blind = kind == ChainKind::Regular && asks_any(table, &rules, &self.denied_sets);
             state.wanted = Some(WantedChain { kind, rules });
             state.denied = Denial { refused: false, blind };
             note_denial(&mut self.denied_chains, &key, state.denied);
@@ -245,6 +247,7 @@ impl Ruleset {
 
     /// Takes note of all that the kernel holds, after a full read.
     pub fn adopt(&mut self, actual: ActualNft) {
+        self.lacking.clear();
         self.claimed.retain(|table| actual.contains_key(table));
         for state in self.chains.values_mut() {
             state.known = None;
@@ -466,17 +469,24 @@ impl Ruleset {
     /// to leave out.
     ///
     /// A chain drops everything. An element of a verdict map is left out (no dispatch is a drop). Any other set can
-    /// not be trusted: every chain that asks it drops everything.
+    /// not be trusted: every chain that asks it drops everything. A chain that the kernel enters itself is everybody's:
+    /// what cannot be said of it holds all of the update up, rather than cut this host off. Only translation is done
+    /// without.
     pub fn deny(&mut self, op: &NftOp) -> bool {
         match op {
             NftOp::AddTable(_) | NftOp::DeleteTable(_) => false,
-            NftOp::AddChain { table, chain, kind: ChainKind::Base { .. } } => {
+            NftOp::AddChain { table, chain, kind: ChainKind::Base { chain_type: ChainType::Nat, .. } } => {
+                self.lacking.insert((*table, chain.clone()));
                 self.give_up_chain(*table, chain)
             }
             NftOp::AddChain { table, chain, .. }
             | NftOp::AddRule { table, chain, .. }
             | NftOp::DeleteRule { table, chain, .. }
-            | NftOp::FlushChain { table, chain } => self.deny_chain(&(*table, chain.clone())),
+            | NftOp::FlushChain { table, chain } => {
+                let key = (*table, chain.clone());
+                let wanted = self.chains.get(&key).and_then(|state| state.wanted.as_ref());
+                wanted.is_none_or(|wanted| wanted.kind == ChainKind::Regular) && self.deny_chain(&key)
+            }
             // It stays until something else makes it removable.
             NftOp::DeleteChain { table, chain } => self.give_up_chain(*table, chain),
             NftOp::DeleteSet { table, set } => self.dirty_sets.remove(&(*table, set.clone())),
@@ -549,7 +559,8 @@ impl Ruleset {
     fn blind_users(&mut self, table: Table) {
         let Ruleset { chains, denied_sets, denied_chains, dirty_chains, .. } = self;
         for (key, state) in chains.iter_mut().filter(|((t, _), _)| *t == table) {
-            let blind = state.wanted.as_ref().is_some_and(|w| asks_any(table, &w.rules, denied_sets));
+            let regular = state.wanted.as_ref().filter(|w| w.kind == ChainKind::Regular);
+            let blind = regular.is_some_and(|w| asks_any(table, &w.rules, denied_sets));
             if state.denied.blind != blind {
                 state.denied.blind = blind;
                 note_denial(denied_chains, key, state.denied);
@@ -558,9 +569,10 @@ impl Ruleset {
         }
     }
 
-    /// Objects that deny because the kernel refused them.
+    /// Objects that deny, or are missing, because the kernel refused them.
     pub fn denied(&self) -> Vec<NftObject> {
-        let chains = self.denied_chains.iter().map(|(t, n)| NftObject::Chain(*t, n.clone()));
+        let chains =
+            self.denied_chains.iter().chain(&self.lacking).map(|(t, n)| NftObject::Chain(*t, n.clone()));
         let sets = self.denied_sets.iter().map(|(t, n)| NftObject::Set(*t, n.clone()));
         let mut all: Vec<_> = chains.chain(sets).collect();
         all.sort_unstable();
