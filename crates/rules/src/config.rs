@@ -34,7 +34,7 @@ pub enum EndpointToHost {
     Drop,
     /// Accept it.
     Accept,
-    /// Leave it to what comes after us, host endpoint policy included.
+    /// Leave it to what comes after our table. Host endpoints' policy is not asked: workloads' interfaces have none.
     Return,
 }
 

@@ -58,7 +58,9 @@ fn input(config: &Config) -> Vec<Rule> {
         };
         let known = ipip().into_iter().chain([hosts, local()]);
         rules.push(Rule::new(known, [Action::Accept]).comment("IP in IP from a node"));
-        let rule = Rule::new(ipip(), [Action::Drop]).counted();
+        // The device takes IPv4 only: IPv4 in IPv6 is somebody else's.
+        let outer = [Match::Family(Family::V4)].into_iter().chain(ipip());
+        let rule = Rule::new(outer, [Action::Drop]).counted();
         rules.push(rule.comment("IP in IP from elsewhere"));
     }
     if config.vxlan {

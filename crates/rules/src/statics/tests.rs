@@ -108,6 +108,9 @@ fn tunnels_take_packets_of_nodes_only() {
     for packet in [vxlan("192.0.2.3"), ipip("192.0.2.3")] {
         assert!(!world.arrives(Journey::Input, packet));
     }
+    // IPv4 in IPv6 is no tunnel of ours.
+    let (source, destination) = ("2001:db8::3".parse().unwrap(), "2001:db8::9".parse().unwrap());
+    assert!(world.arrives(Journey::Input, Packet { source, destination, ..ipip("192.0.2.3") }));
     assert_eq!(world.send(Journey::Input, vxlan("192.0.2.2")).packet.ct_state, ct::UNTRACKED);
 }
 
