@@ -6,13 +6,15 @@
 //!     ┌──────────▶ adopt, else spawn ──fails──▶ back-off ──┐
 //!     │                   ▼                                │
 //!  back-off ◀──ends── running ──new configuration──▶ `bird -p` ─good─▶ rename, `configure`
+//!             (or is killed, after a minute without an answer)
 //!                                                          └─bad──▶ reported; the old one stays in force
 //! ```
 
 use std::time::Duration;
 
+use calico_mesh::birdc::command;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub mod config;
@@ -23,6 +25,7 @@ pub mod retirement;
 pub mod routes;
 
 use config::{ConfigError, install, reconfigure};
+use control::{ControlError, ask};
 use daemon::{Daemon, Paths};
 
 /// The wait before the first restart. Short: peers and the kernel keep our routes only for a while.
@@ -33,6 +36,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 const GOOD_RUN: Duration = Duration::from_secs(10);
 /// How long to wait before a failed reconfiguration of a good configuration is tried again.
 const RECONFIGURE_RETRY: Duration = Duration::from_secs(1);
+/// How often a running daemon is asked for a sign of life.
+const PULSE: Duration = Duration::from_secs(10);
+/// After how many times in a row without one it is taken for lost. A minute: a large table may keep it busy for seconds, and
+/// while it hangs its peers give it up by themselves (hold time, 240 s).
+const PULSES_MISSED: u32 = 5;
 
 /// How BIRD is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +72,7 @@ impl Bird {
     pub fn new(paths: Paths) -> (Bird, Supervisor) {
         let (desired, wanted) = watch::channel(None);
         let (reporter, report) = watch::channel(BirdReport::default());
-        let supervisor = Supervisor { paths: paths.clone(), wanted, reporter, in_force: None };
+        let supervisor = Supervisor { paths: paths.clone(), wanted, reporter, in_force: None, pulse: PULSE };
         (Bird { desired, report, paths }, supervisor)
     }
 
@@ -96,6 +104,8 @@ pub struct Supervisor {
     reporter: watch::Sender<BirdReport>,
     /// The configuration that the running daemon was told to take.
     in_force: Option<String>,
+    /// [`PULSE`].
+    pulse: Duration,
 }
 
 impl Supervisor {
@@ -170,21 +180,40 @@ impl Supervisor {
             r.adopted = daemon.adopted;
             r.start_error = None;
         });
+        let mut missed = 0;
+        let mut next_pulse = Instant::now() + self.pulse;
         loop {
             let retry = self.bring_up_to_date().await;
             tokio::select! {
-                outcome = daemon.wait() => {
-                    tracing::error!(pid = daemon.pid, outcome, "BIRD has ended");
-                    self.reporter.send_modify(|r| {
-                        r.pid = None;
-                        r.unexpected_ends += 1;
-                    });
-                    return;
-                }
+                outcome = daemon.wait() => return self.note_end(daemon.pid, &outcome),
                 () = next(&mut self.wanted) => {}
                 () = sleep(RECONFIGURE_RETRY), if retry => {}
+                () = sleep_until(next_pulse) => {
+                    missed = if is_silent(&self.paths).await { missed + 1 } else { 0 };
+                    next_pulse = Instant::now() + self.pulse;
+                }
+            }
+            if missed >= PULSES_MISSED {
+                // Killed, not told to end: its peers keep our routes until its successor is back.
+                tracing::error!(pid = daemon.pid, "BIRD lives but has not answered for long; killing it");
+                match daemon.kill().await {
+                    Ok(()) => return self.note_end(daemon.pid, "it did not answer and was killed"),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, pid = daemon.pid, "BIRD cannot be killed");
+                        missed = 0;
+                    }
+                }
             }
         }
+    }
+
+    fn note_end(&self, pid: i32, outcome: &str) {
+        tracing::error!(pid, outcome, "BIRD has ended");
+        self.reporter.send_modify(|r| {
+            r.pid = None;
+            r.unexpected_ends += 1;
+        });
     }
 
     /// Puts the newest configuration in force. `true` if it is worth trying again.
@@ -218,6 +247,11 @@ impl Supervisor {
         tracing::error!(error = text, "BIRD's new configuration is not in force");
         self.reporter.send_modify(|r| r.config_error = Some(text));
     }
+}
+
+/// Whether the daemon leaves a question without an answer. One that is not there to be asked ends, which is seen elsewhere.
+async fn is_silent(paths: &Paths) -> bool {
+    matches!(ask(&paths.socket, command::STATUS).await, Err(ControlError::Silent))
 }
 
 /// Waits for the next configuration; for ever if nobody can want one any more.

@@ -96,7 +96,8 @@ fn supervise(netns: &Netns, directory: &Path) -> (Bird, CancellationToken, JoinH
         pid_file: directory.join("bird.pid"),
         log: directory.join("bird.log"),
     };
-    let (bird, supervisor) = Bird::new(paths);
+    let (bird, mut supervisor) = Bird::new(paths);
+    supervisor.pulse = Duration::from_millis(100);
     let stop = CancellationToken::new();
     let token = stop.clone();
     let netns = Netns::from(rustix::io::dup(netns).unwrap());
@@ -383,6 +384,34 @@ fn a_daemon_that_is_slow_once_is_adopted() {
     signal(rustix::process::Signal::CONT);
     wait_for("adoption", || a.pid().is_some());
     assert_eq!((a.pid(), a.bird.report().borrow().adopted), (Some(before), true));
+}
+
+#[test]
+fn a_daemon_that_hangs_is_replaced_and_no_route_goes_meanwhile() {
+    if !is_possible() {
+        return;
+    }
+    let (a, b) = established_pair();
+    let hung = a.pid().unwrap();
+    let signal = |signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(hung).unwrap(), signal).unwrap();
+    };
+    // For a moment only: it stays.
+    signal(rustix::process::Signal::STOP);
+    assert!(block_on(is_silent(a.bird.paths())));
+    signal(rustix::process::Signal::CONT);
+    wait_for("an answer", || !block_on(is_silent(a.bird.paths())));
+    assert_eq!(a.pid(), Some(hung));
+    signal(rustix::process::Signal::STOP);
+    wait_for("another daemon", || {
+        let kept = [a.bird_routes().contains("10.20.2.0/26"), b.bird_routes().contains("10.20.1.0/26")];
+        assert_eq!(kept, [true; 2]);
+        a.pid().is_some_and(|pid| pid != hung)
+    });
+    assert_eq!(a.bird.report().borrow().unexpected_ends, 1);
+    wait_for("sessions", || a.established_since().is_some() && b.established_since().is_some());
+    a.wait_for_route("10.20.2.0/26 via 10.9.0.2");
+    b.wait_for_route("10.20.1.0/26 via 10.9.0.1");
 }
 
 #[test]
