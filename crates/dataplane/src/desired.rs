@@ -191,6 +191,15 @@ impl Desired {
         &self.settings
     }
 
+    /// The prefixes of services: what is about to be forwarded to one has no endpoint (`ServiceLoopPrevention`).
+    pub fn set_service_nets(&mut self, nets: &[Cidr]) {
+        if self.settings.rules.service_nets != nets {
+            self.settings.rules.service_nets = nets.to_vec();
+            let statics = calico_rules::statics(&self.settings.rules);
+            self.contribute(Owner::Statics, statics);
+        }
+    }
+
     /// The desired ruleset.
     pub fn ruleset(&self) -> &Ruleset {
         &self.ruleset

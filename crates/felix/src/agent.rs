@@ -19,7 +19,7 @@ use calico_linux::RealKernel;
 use calico_linux::monitor::{Event, Monitor, MonitorOptions};
 use calico_linux::netlink::{NetlinkError, Traffic};
 use calico_linux::sysctl::Sysctl;
-use calico_net::Family;
+use calico_net::{Cidr, Family};
 use calico_rules::mark::MarkError;
 use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use smol_str::SmolStr;
@@ -33,7 +33,7 @@ use crate::health::Health;
 use crate::live::LiveEndpoints;
 use crate::metrics::Metrics;
 use crate::reports::EndpointReporter;
-use crate::settings::{Settings, dataplane_settings, not_built};
+use crate::settings::{Settings, dataplane_settings, read_service_nets, without_effect};
 use crate::status_files::StatusFiles;
 use crate::{mtu, reports};
 
@@ -100,7 +100,8 @@ pub enum RunError {
 
 /// What is followed in the datastore (spec 1 §2.6).
 fn selections() -> Vec<Selection> {
-    const KINDS: [Kind; 15] = [
+    const KINDS: [Kind; 16] = [
+        Kind::BGPConfiguration,
         Kind::ClusterInformation,
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
@@ -138,6 +139,8 @@ struct Observed {
     /// ClusterInformation says that the datastore may be used.
     datastore_ready: bool,
     config_changed: bool,
+    /// The ranges of services that are announced, of which packets may come that nobody translated.
+    service_nets: Vec<Cidr>,
     problems: BTreeMap<Key, String>,
     /// What of the calculation's problems is in `problems`.
     problems_version: u64,
@@ -193,6 +196,7 @@ impl Agent {
             calc: Calc::new(node),
             datastore_ready: false,
             config_changed: false,
+            service_nets: Vec::new(),
             problems: BTreeMap::new(),
             problems_version: 0,
         };
@@ -249,6 +253,10 @@ impl Agent {
                 };
                 continue;
             }
+            if let Some(nets) = read_service_nets(&key, entry.as_ref()) {
+                observed.service_nets = nets;
+                continue;
+            }
             match observed.settings.observe(&key, entry.as_ref()) {
                 Ok(changed) => observed.config_changed |= changed,
                 Err(error) => {
@@ -285,8 +293,11 @@ impl Agent {
             }
             tracing::warn!(%problem, "an option is wrong; its default is in force");
         }
-        for option in not_built(&resolution.config) {
-            tracing::info!(option, "not built yet: the option does nothing");
+        for option in without_effect(&resolution) {
+            tracing::warn!(option, "it is set, and nothing here follows it yet");
+        }
+        for option in resolution.unknown.keys() {
+            tracing::warn!(option, "there is no such option");
         }
         let config = &resolution.config;
         let rp_filter = self.options.sysctl.read("net/ipv4/conf/default/rp_filter");
@@ -508,6 +519,9 @@ impl Agent {
         }
         for change in changes {
             acting.desired.update(change);
+        }
+        if acting.resolution.config.service_loop_prevention != "Disabled" {
+            acting.desired.set_service_nets(&observed.service_nets);
         }
         if std::mem::take(&mut acting.links_changed) {
             let pattern = &acting.resolution.config.mtu_iface_pattern;

@@ -4,11 +4,17 @@
 use std::collections::BTreeMap;
 
 use calico_api::felix_config::resource::settings as felix_settings;
-use calico_api::felix_config::{FelixConfig, HostPort, Resolution, Setting, resolve};
+use calico_api::felix_config::{
+    FelixConfig, Group, HostPort, OptionRow, Resolution, Setting, Source, resolve, row,
+};
 use calico_api::meta::Labels;
-use calico_api::{Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, Selection, decode};
+use calico_api::{
+    BGPConfigurationSpec, Entry, FelixConfiguration, FelixConfigurationSpec, Key, Kind, NodeSpec, Selection,
+    decode,
+};
 use calico_dataplane::desired::{IpipSettings, VxlanSettings};
 use calico_dataplane::tables::route::{PROTOCOL_BOOT, RouteOwnership};
+use calico_net::Cidr;
 use calico_rules::config::{AllowAction, Config, DenyAction, EndpointToHost, Failsafe};
 use calico_rules::{MarkBits, mark::MarkError};
 use calico_store::{GetError, ListError, Store};
@@ -135,13 +141,60 @@ pub fn rules_config(config: &FelixConfig) -> Result<Config, MarkError> {
     })
 }
 
-/// Options that ask for what this agent does not do yet, for the operator to know.
-pub fn not_built(config: &FelixConfig) -> Vec<&'static str> {
-    let asked = [
-        ("FloatingIPs", config.floating_ips),
-        ("ServiceLoopPrevention", config.service_loop_prevention != "Disabled"),
-    ];
-    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+/// Options that have a field in [`FelixConfig`] and that nothing follows.
+const UNREAD: [&str; 18] = [
+    "BPFEnabled",
+    "ExternalNodesCIDRList",
+    "FelixHostname",
+    "FloatingIPs",
+    "IPv4NormalRoutePriority",
+    "IPv6NormalRoutePriority",
+    "InterfaceExclude",
+    "IpsetsRefreshInterval",
+    "KubeNodePortRanges",
+    "LogFilePath",
+    "LogSeverityFile",
+    "MaxIpsetSize",
+    "NFTablesMode",
+    "NetlinkTimeoutSecs",
+    "PrometheusProcessMetricsEnabled",
+    "RouteSource",
+    "RouteSyncDisabled",
+    "RouteTableRanges",
+];
+
+/// Options that somebody has set to another value than the default, and that nothing follows: whoever asks for
+/// encryption, say, must hear that there is none.
+pub fn without_effect(resolution: &Resolution) -> Vec<&'static str> {
+    let defaults = resolve([]).values;
+    let set = resolution.values.iter().filter(|(name, effective)| {
+        effective.source != Source::Default
+            && defaults.get(*name).is_none_or(|default| default.value != effective.value)
+    });
+    set.map(|(name, _)| *name).filter(|name| row(name).is_some_and(|row| !is_followed(row))).collect()
+}
+
+/// Whether anything follows an option (`docs/options.md` lists those that nothing does).
+fn is_followed(row: &OptionRow) -> bool {
+    // The settings of all programs know the datastore's, but not Typha's, which there is none of.
+    let is_datastores = row.group == Group::Datastore && row.local && !row.name.starts_with("Typha");
+    !UNREAD.contains(&row.name) && (FelixConfig::NAMES.contains(&row.name) || is_datastores)
+}
+
+/// The ranges of services that the cluster's BGPConfiguration announces; `None` if the entry is something else. What cannot
+/// be read of it is none: the node's BGP says so.
+pub fn read_service_nets(key: &Key, entry: Option<&Entry>) -> Option<Vec<Cidr>> {
+    let Key::Resource(resource) = key else { return None };
+    if resource.kind != Kind::BGPConfiguration || resource.name != "default" {
+        return None;
+    }
+    let spec = entry.and_then(|entry| decode::<BGPConfigurationSpec>(entry).ok()).map(|c| c.spec);
+    let spec = spec.unwrap_or_default();
+    let lists = [spec.service_cluster_ips, spec.service_external_ips, spec.service_load_balancer_ips];
+    let mut nets: Vec<Cidr> = lists.iter().flatten().filter_map(|block| block.cidr.parse().ok()).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    Some(nets)
 }
 
 /// What the options mean to the dataplane. `rp_filter` is the host's `net.ipv4.conf.default.rp_filter`.
@@ -237,6 +290,52 @@ mod tests {
     }
 
     #[test]
+    fn what_nothing_follows_is_what_the_book_says() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/options.md"));
+        let page = page.expect("the page is there");
+        let (_, unused) = page.split_once("## Known, without effect").expect("both parts");
+        for row in calico_api::felix_config::TABLE {
+            assert_eq!(is_followed(row), !unused.contains(&format!("`{}`", row.name)), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn whoever_sets_what_nothing_follows_hears_of_it() {
+        let named = |settings: &[(&str, &str)]| {
+            let settings = settings.iter().map(|(name, value)| Setting {
+                source: Source::Environment,
+                name: (*name).to_owned(),
+                value: Ok((*value).to_owned()),
+            });
+            without_effect(&resolve(settings))
+        };
+        assert_eq!(named(&[("WireguardEnabled", "true"), ("LogPrefix", "x")]), ["WireguardEnabled"]);
+        assert_eq!(named(&[("WireguardEnabled", "false"), ("BPFEnabled", "true")]), ["BPFEnabled"]);
+        assert!(named(&[("EtcdEndpoints", "http://127.0.0.1:2379"), ("HealthPort", "1")]).is_empty());
+    }
+
+    #[test]
+    fn service_ranges_are_those_of_the_clusters_bgp() {
+        let key = |kind, name| Key::resource(kind, "", name);
+        let entry = |spec: serde_json::Value| {
+            let key = key(Kind::BGPConfiguration, "default");
+            let value = serde_json::json!({"metadata": {"name": "default"}, "spec": spec});
+            Entry { key, value: value.to_string().into(), revision: 1.into() }
+        };
+        let block = |cidr: &str| serde_json::json!([{"cidr": cidr}]);
+        let all = entry(serde_json::json!({
+            "serviceClusterIPs": block("10.96.0.0/12"),
+            "serviceExternalIPs": block("nonsense"),
+            "serviceLoadBalancerIPs": [{"cidr": "192.0.2.0/24"}, {"cidr": "10.96.0.0/12"}],
+        }));
+        let nets = |entry: Option<&Entry>| read_service_nets(&key(Kind::BGPConfiguration, "default"), entry);
+        let expected = ["10.96.0.0/12", "192.0.2.0/24"].map(|net| net.parse().expect("a prefix"));
+        assert_eq!(nets(Some(&all)), Some(expected.into()));
+        assert_eq!(nets(None), Some(vec![]));
+        assert_eq!(read_service_nets(&key(Kind::BGPConfiguration, "node.a"), Some(&all)), None);
+    }
+
+    #[test]
     fn options_reach_the_rules_or_are_named() {
         let stored = [
             ("NftablesFilterDenyAction", "REJECT"),
@@ -257,7 +356,6 @@ mod tests {
         let config = rules_config(&resolved).expect("the default mask has room");
         assert_eq!(config.filter_deny, DenyAction::Reject);
         assert_eq!(config.nat_interface.as_deref(), Some("eth+"));
-        assert_eq!(not_built(&resolved), ["FloatingIPs", "ServiceLoopPrevention"]);
         let settings = dataplane_settings(&resolved, String::new()).expect("the default mask has room");
         assert_eq!((settings.vxlan.mtu_v4, settings.vxlan.checksum_offload), (1400, true));
         assert_eq!(settings.ipip, IpipSettings { enabled: Some(true), mtu: 1400, routes: false });

@@ -106,7 +106,6 @@ pub struct Config {
     /// Tunnel devices of this node.
     pub tunnels: Vec<Tunnel>,
     /// Service prefixes: packets to them that are about to be forwarded have no endpoint and would loop.
-    /// Nothing of the datastore leads here yet.
     pub service_nets: Vec<Cidr>,
     /// Refuse such packets with ICMP instead of dropping them (`ServiceLoopPrevention`).
     pub service_loop_reject: bool,

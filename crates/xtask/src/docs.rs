@@ -71,13 +71,10 @@ fn has_effect(row: &OptionRow, source: &str, datastore: &str) -> bool {
         return true;
     }
     let field = FelixConfig::FIELDS.iter().find(|(_, name)| *name == row.name);
-    // Felix's list of what it does not do reads options only to name them.
-    let named_only = format!("(\"{}\", config", row.name);
     field.is_some_and(|(field, _)| {
         source.match_indices(&format!(".{field}")).any(|(at, found)| {
             // A whole word, not the beginning of a longer one.
             !source[at + found.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
-                && !source[..at].ends_with(&named_only)
         })
     })
 }
@@ -163,7 +160,7 @@ mod tests {
 
     #[test]
     fn only_what_is_read_has_an_effect() {
-        let read = "config.health_port + config.log_prefix_of_old; (\"FloatingIPs\", config.floating_ips)";
+        let read = "config.health_port + config.log_prefix_of_old";
         let text = render(read, "\"EtcdAddr\"");
         let (used, unused) = text.split_once("## Known, without effect").expect("both parts");
         assert!(used.contains("| `HealthPort` |") && used.contains("| `EtcdAddr` |"), "{used}");

@@ -215,6 +215,24 @@ fn an_address_that_moves_loses_its_connections_before_its_route_changes() {
     node.assert_settled();
 }
 
+#[test]
+fn services_that_nobody_translated_go_nowhere() {
+    let mut node = Node::new();
+    let rules = |node: &mut Node| node.inet().chains["cali-cidr-block"].rules.len();
+    assert_eq!(rules(&mut node), 0);
+    for (nets, expected) in
+        [(vec!["10.96.0.0/12", "fd00:96::/112"], 2), (vec!["10.96.0.0/12"], 1), (vec![], 0)]
+    {
+        let nets: Vec<Cidr> = nets.into_iter().map(|net| net.parse().unwrap()).collect();
+        node.desired.set_service_nets(&nets);
+        assert!(node.apply().complete);
+        assert_eq!(rules(&mut node), expected);
+        node.desired.set_service_nets(&nets);
+        assert_eq!(node.apply().nft_ops, 0);
+        node.assert_settled();
+    }
+}
+
 /// What came between forgetting and the change of the route was allowed by the policy of whoever had the address.
 #[test]
 fn an_address_that_moves_loses_connections_made_meanwhile() {
