@@ -484,12 +484,15 @@ fn host_endpoints_find_their_interfaces() {
         Change::HostEndpointChanged("c".into(), host("eth9", &[])),
     ]);
     node.apply();
-    assert_eq!(dispatch(&mut node), ["eth0", "eth1"]);
+    assert_eq!(dispatch(&mut node), ["eth0", "eth1", "eth9"], "eth9 is to find its policy when it comes");
     node.desired.address_changed(&"eth1".parse().unwrap(), "192.0.2.2".parse().unwrap(), false);
     node.link("eth9", true);
     node.update([Change::HostEndpointRemoved("a".into())]);
     node.apply();
     assert_eq!(dispatch(&mut node), ["eth9"]);
+    node.kernel.remove_link("eth9");
+    node.desired.link_removed(&"eth9".parse().unwrap());
+    assert_eq!((node.apply().nft_ops, dispatch(&mut node)), (0, vec!["eth9".to_owned()]));
     node.assert_settled();
 }
 
