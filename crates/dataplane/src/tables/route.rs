@@ -156,7 +156,8 @@ pub struct RouteOwnership {
     pub interface_prefixes: Vec<String>,
     /// `DeviceRouteProtocol`.
     pub device_protocol: u8,
-    /// `RemoveExternalRoutes`: every route on a workload interface is ours, whoever made it.
+    /// `RemoveExternalRoutes`: every route on a workload interface is ours, whoever made it; but those that the BGP
+    /// speaker has from a workload and leads to it.
     pub remove_external: bool,
     /// IPIP routes are the agent's: BIRD's, of a time before this, are too. Others on that device never are, since the
     /// kernel makes it for everybody.
@@ -196,7 +197,8 @@ impl RouteOwnership {
             (_, RouteKind::Other(_)) => false,
             (None, _) => calico,
             (Some(device), _) if self.is_workload(device) => {
-                calico || self.remove_external || route.protocol == PROTOCOL_BOOT
+                let is_told_by_it = route.protocol == PROTOCOL_BIRD && route.gateway.is_some();
+                calico || route.protocol == PROTOCOL_BOOT || (self.remove_external && !is_told_by_it)
             }
             (Some(device), _) if device.as_str() == BPF_DEVICE => true,
             (Some(device), _) => match tunnel::overlay_of(device) {

@@ -19,7 +19,14 @@ fn ownership_follows_calico() {
     let strict = RouteOwnership { remove_external: false, ..RouteOwnership::default() };
     let block = Route::blackhole("10.65.0.0/26".parse().unwrap());
     let bird_block = Route { protocol: 12, ..block.clone() };
+    // A workload that is a BGP peer announces what is behind it.
+    let behind = |protocol| Route {
+        gateway: Some("10.65.0.1".parse().unwrap()),
+        ..foreign("198.51.100.0/24", "cali1", protocol)
+    };
     for (route, ours, ours_strict) in [
+        (behind(12), false, false),
+        (behind(4), true, false),
         (workload("10.65.0.1", "cali1"), true, true),
         (foreign("10.65.0.1", "cali1", 12), true, false),
         (foreign("10.65.0.1", "cali1", 80), true, true),
