@@ -157,15 +157,19 @@ pub async fn apply_node(
     let host = read_host(settings).await?;
     let key = Key::resource(Kind::Node, "", node);
     for attempt in 1.. {
-        let (stored, others): (Vec<Entry>, Vec<Entry>) = store
-            .list(&Selection::all(Kind::Node))
-            .await?
-            .entries
-            .into_iter()
-            .partition(|entry| entry.key == key);
-        let stored = stored.first();
-        let plan = with_births(|births| node::plan_node(node, settings, &host, stored, &others, births));
-        let write = match plan {
+        let stored = store.get(&key).await?;
+        let plan = |others: &[Entry]| {
+            let stored = stored.as_ref();
+            with_births(|births| node::plan_node(node, settings, &host, stored, others, births))
+        };
+        // Others matter only where something changes: every node looks every minute, and each would read all the others.
+        let mut planned = plan(&[]);
+        if matches!(planned, Ok(node::NodePlan { write: Some(_), .. })) {
+            let mut others = store.list(&Selection::all(Kind::Node)).await?.entries;
+            others.retain(|entry| entry.key != key);
+            planned = plan(&others);
+        }
+        let write = match planned {
             Ok(node::NodePlan { write, warnings }) => {
                 for warning in warnings {
                     tracing::warn!(node, "{warning}");

@@ -1,8 +1,70 @@
 //! A start on the embedded store, twice.
 
-use calico_store::EmbeddedStore;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use calico_api::{NodeBgp, NodeSpec, Revision, encode};
+use calico_store::{Atomicity, Committed, CompactError, EmbeddedStore, Listing, Watch, WatchError};
 
 use super::*;
+
+/// A store that counts listings.
+struct Counting {
+    store: EmbeddedStore,
+    listings: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for Counting {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, GetError> {
+        self.store.get(key).await
+    }
+
+    async fn list(&self, selection: &Selection) -> Result<Listing, ListError> {
+        self.listings.fetch_add(1, Ordering::Relaxed);
+        self.store.list(selection).await
+    }
+
+    async fn watch(&self, selection: &Selection, from: Option<Revision>) -> Result<Watch, WatchError> {
+        self.store.watch(selection, from).await
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<Committed, CommitError> {
+        self.store.commit(writes).await
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        self.store.atomicity()
+    }
+
+    async fn compact(&self, revision: &Revision) -> Result<(), CompactError> {
+        self.store.compact(revision).await
+    }
+}
+
+/// Every node looks at its address every minute: it must not read all the others for it.
+#[tokio::test]
+async fn others_are_read_only_where_an_address_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path().join("datastore.db")).unwrap();
+    let counting = Arc::new(Counting { store, listings: AtomicUsize::new(0) });
+    let store: Arc<dyn Store> = counting.clone();
+    let settings = |ip: &str| {
+        let ip = ip.to_owned();
+        Settings::from_vars(&move |name: &str| (name == "IP").then(|| ip.clone())).unwrap()
+    };
+    let listings = || counting.listings.load(Ordering::Relaxed);
+    assert!(apply_node(&store, "a", &settings("127.0.0.1")).await.unwrap());
+    assert_eq!(listings(), 1);
+    assert!(!apply_node(&store, "a", &settings("127.0.0.1")).await.unwrap());
+    assert_eq!(listings(), 1, "nothing has changed");
+    // Another node has the address that this one gets.
+    let bgp = NodeBgp { ipv4_address: "127.0.0.2/8".into(), ..NodeBgp::default() };
+    let other = calico_api::Node::new("", "b", NodeSpec { bgp: Some(bgp), ..NodeSpec::default() });
+    store.commit(&[Write::put(Key::resource(Kind::Node, "", "b"), encode(&other))]).await.unwrap();
+    let error = apply_node(&store, "a", &settings("127.0.0.2")).await.unwrap_err();
+    assert!(error.to_string().contains("node b has the address 127.0.0.2"), "{error}");
+    assert_eq!(listings(), 2);
+}
 
 async fn keys(store: &Arc<dyn Store>, kind: Kind) -> Vec<String> {
     let entries = store.list(&Selection::all(kind)).await.unwrap().entries;
