@@ -267,7 +267,15 @@ impl Desired {
             && old != name
             && self.links.get(&old).is_some_and(|l| l.index == link.index)
         {
+            // Nor does the kernel tell of its addresses again.
+            let addresses = self.addresses.remove(&old);
             self.drop_link(&old);
+            if let Some(addresses) = addresses {
+                self.addresses.insert(name.clone(), addresses);
+                self.overlays.touch();
+                // A tunnel may lead over it, by its number.
+                self.unsure_tunnels = true;
+            }
         }
         let old = self.links.insert(name.clone(), link);
         let new = &self.links[&name];

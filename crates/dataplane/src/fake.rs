@@ -97,6 +97,22 @@ impl FakeKernel {
         self.last_index
     }
 
+    /// Gives an interface another name; its addresses and the tunnels over it stay.
+    pub fn rename_link(&mut self, old: &str, new: &str) {
+        let [old, new] =
+            [old, new].map(|name| name.parse::<IfName>().expect("tests name interfaces rightly"));
+        let Some(link) = self.links.remove(&old) else { return };
+        self.links.insert(new.clone(), Link { name: new.clone(), ..link });
+        self.addresses.iter_mut().filter(|a| a.device == old).for_each(|a| a.device = new.clone());
+        for tunnel in self.tunnels.values_mut() {
+            if let TunnelKind::Vxlan(vxlan) = &mut tunnel.kind
+                && vxlan.parent.as_ref() == Some(&old)
+            {
+                vxlan.parent = Some(new.clone());
+            }
+        }
+    }
+
     /// Removes an interface and what hangs on it.
     pub fn remove_link(&mut self, name: &str) {
         self.links.retain(|n, _| n.as_str() != name);

@@ -128,6 +128,20 @@ fn each_path_is_a_route() {
 }
 
 #[test]
+fn a_renamed_uplink_keeps_its_address_and_the_tunnel() {
+    let mut node = overlaid();
+    let link = node.kernel.set_link("eth0", true);
+    node.kernel.rename_link("eth0", "uplink");
+    node.desired.link_changed(Link { name: "uplink".parse().unwrap(), ..link });
+    assert!(node.apply().complete);
+    assert_eq!(routes(&node), [TO_TWO]);
+    let tunnel = node.kernel.tunnels().next().unwrap().to_string();
+    assert!(tunnel.contains("dev uplink"), "{tunnel}");
+    assert!(!node.kernel.log.iter().any(|l| l.starts_with("link")), "{:#?}", node.kernel.log);
+    node.assert_settled();
+}
+
+#[test]
 fn without_a_tunnel_address_there_is_a_device_and_no_route() {
     let mut node = overlaid();
     node.update([local(None)]);
