@@ -3,9 +3,10 @@
 use calico_net::{Cidr, Family};
 use smol_str::SmolStr;
 
-use crate::block::{self, Slot};
+use crate::block;
 use crate::known::Known;
 use crate::pools;
+use crate::time::UnixTime;
 
 /// The name under which blocks outside every pool are listed.
 pub const ORPHANED: &str = "orphaned allocation blocks";
@@ -40,25 +41,28 @@ pub struct PoolUsage {
     pub capacity: u128,
     /// Assigned.
     pub in_use: u128,
-    /// Reserved and not in use.
+    /// Reserved, or resting after release, and not in use.
     pub reserved: u128,
     /// What can be assigned.
     pub available: u128,
 }
 
-/// How full each pool is, by name, and last the blocks outside every pool, if there are any. `known` is a survey's.
-pub fn report(known: &Known) -> Vec<PoolUsage> {
+/// How full each pool is at `now`, by name, and last the blocks outside every pool, if there are any. `known` is a
+/// survey's.
+pub fn report(known: &Known, now: UnixTime) -> Vec<PoolUsage> {
     let reserved = known.reservations();
+    let cooldown_secs = known.config().ip_cooldown_seconds;
     let pools: Vec<pools::Pool> = known.pools().filter_map(pools::pool).collect();
     let usages: Vec<BlockUsage> = Family::ALL
         .into_iter()
         .flat_map(|family| known.blocks(family))
         .filter_map(|(_, held)| held)
-        .map(|(b, _)| {
-            let in_use = (0..b.allocations.len())
-                .filter(|n| matches!(block::slot(b, *n as u16), Slot::Used(_)))
-                .count() as u128;
-            let available = block::free(b, &reserved).count() as u128;
+        .map(|(found, _)| {
+            // As the next assignment will find it: what has rested long enough is free.
+            let mut b = found.clone();
+            block::collect(&mut b, now, cooldown_secs);
+            let in_use = block::used(&b).count() as u128;
+            let available = block::free(&b, &reserved).count() as u128;
             BlockUsage {
                 cidr: b.cidr,
                 owner: b.owner().map(|o| o.to_string()),
@@ -76,10 +80,10 @@ pub fn report(known: &Known) -> Vec<PoolUsage> {
         .map(|pool| {
             let blocks: Vec<BlockUsage> =
                 inside.iter().filter(|b| pool.cidr.covers(&b.cidr)).cloned().collect();
-            // Reservations may overlap one another; what of them lies in blocks and in use counts as in use.
-            let used_reserved: u128 =
-                blocks.iter().map(|b| reserved_in(&b.cidr, &reserved) - b.reserved).sum();
-            let reserved = reserved_in(&pool.cidr, &reserved).saturating_sub(used_reserved);
+            // Outside the blocks what is reserved is so whole; of the blocks each says it for itself.
+            let in_blocks = blocks.iter().map(|b| reserved_in(&b.cidr, &reserved)).sum();
+            let outside = reserved_in(&pool.cidr, &reserved).saturating_sub(in_blocks);
+            let reserved = outside + blocks.iter().map(|b| b.reserved).sum::<u128>();
             let in_use = blocks.iter().map(|b| b.in_use).sum();
             PoolUsage {
                 name: pool.name.clone(),

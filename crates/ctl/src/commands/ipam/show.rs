@@ -9,7 +9,7 @@ use calico_store::ipam::drive;
 
 use crate::Context;
 use crate::args::IpamShowArgs;
-use crate::ipam::survey;
+use crate::ipam::{now, survey};
 use crate::output::table::render_boxed;
 use crate::resources::Resources;
 
@@ -32,10 +32,8 @@ pub(super) async fn run(
 async fn show_address(resources: &Resources, ip: IpAddr) -> anyhow::Result<String> {
     let assignment = drive(&*resources.store, AssignmentOf::new(ip)).await?;
     let Some(assignment) = assignment else { return Ok(format!("{ip} is not assigned\n")) };
-    let AllocationAttribute { handle_id, secondary, released_at, .. } = assignment.attribute;
-    if let Some(when) = released_at {
-        return Ok(format!("{ip} is not assigned; it was released at {when} and rests\n"));
-    }
+    // One that was released and rests is not assigned either.
+    let AllocationAttribute { handle_id, secondary, .. } = assignment.attribute;
     let mut text = format!("IP {ip} is in use\n");
     if let Some(handle) = handle_id {
         text += &format!("Handle ID: {handle}\n");
@@ -69,7 +67,7 @@ const HEADINGS: [&str; 6] = ["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS
 
 fn pools(known: &Known, with_blocks: bool) -> String {
     let mut rows = Vec::new();
-    for pool in utilization::report(known) {
+    for pool in utilization::report(known, now()) {
         let cidr = pool.cidr.map_or_else(|| pool.name.to_string(), |c| c.to_string());
         rows.push(row("IP Pool", &cidr, [pool.capacity, pool.in_use, pool.reserved, pool.available]));
         for block in pool.blocks.iter().filter(|_| with_blocks) {
