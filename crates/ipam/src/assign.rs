@@ -131,7 +131,7 @@ impl Assign {
             [Selection::all(Kind::IPPool), Selection::all(Kind::IPReservation)].into_iter().chain(own);
         known.require(keys, selections)?;
         let config = known.readable_config().map_err(|e| refuse(known, e))?;
-        crate::config::check(&config).map_err(|e| refuse(known, e))?;
+        crate::config::check_usable(&config).map_err(|e| refuse(known, e))?;
         let reserved = known.readable_reservations().map_err(|e| refuse(known, e))?;
         if let Some(problem) = known.problem(&Key::Handle(self.request.handle.clone())) {
             return Err(refuse(known, problem));

@@ -26,6 +26,19 @@ pub enum ConfigError {
     Cooldown,
 }
 
+/// Whether addresses can be assigned under stored settings. More is stored than [`check`] lets anybody write (by kubectl,
+/// by other releases), and what still has one meaning must not stop every assignment of the cluster: a limit without
+/// strict affinity holds too, since at the limit nothing is borrowed either (spec 5 §2.5).
+///
+/// # Errors
+/// When no address could ever be had.
+pub fn check_usable(config: &IpamConfig) -> Result<(), ConfigError> {
+    match check(config) {
+        Err(ConfigError::Nothing) => Err(ConfigError::Nothing),
+        Ok(()) | Err(ConfigError::LimitWithoutStrict | ConfigError::Limit | ConfigError::Cooldown) => Ok(()),
+    }
+}
+
 /// Whether settings make sense.
 pub fn check(config: &IpamConfig) -> Result<(), ConfigError> {
     if !config.strict_affinity && !config.auto_allocate_blocks {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{Assign, AssignError, AssignOutcome, AssignRequest, Reason};
 use crate::check::{Users, check};
+use crate::config::ConfigError;
 use crate::known::Known;
 use crate::machine::Machine;
 use crate::memory::MemoryStore;
@@ -172,6 +173,18 @@ fn the_block_limit_ends_the_request_without_borrowing() {
     assert_eq!(store.run(Assign::new(request, NOW)).unwrap().v4.len(), 8, "the lower limit counts");
     assert_eq!(assign(&mut store, "n3", "h3", 100).unwrap().v4.len(), 4);
     assert_clean(&store);
+}
+
+#[test]
+fn settings_that_nobody_may_write_do_not_stop_every_assignment() {
+    let mut store = cluster("10.0.0.0/24", 30);
+    // As by kubectl: the limit holds although nodes may borrow.
+    config(&mut store, serde_json::json!({"auto_allocate_blocks": true, "maxBlocksPerHost": 2}));
+    let outcome = assign(&mut store, "n1", "h1", 100).unwrap();
+    assert_eq!((outcome.v4.len(), outcome.shortfalls[0].reason), (8, Reason::BlockLimit(2)));
+    // Neither a new block nor a borrowed address could ever be had.
+    config(&mut store, serde_json::json!({}));
+    assert_eq!(assign(&mut store, "n2", "h2", 1), Err(AssignError::Config(ConfigError::Nothing)));
 }
 
 #[test]
