@@ -246,6 +246,9 @@ impl FromStr for GoDuration {
     }
 }
 
+/// The most nanoseconds before or after zero.
+const LONGEST: i128 = 1 << 63;
+
 fn parse_duration(text: &str) -> Option<GoDuration> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -272,6 +275,10 @@ fn parse_duration(text: &str) -> Option<GoDuration> {
         let digits = |d: &str| if d.is_empty() { Some(0) } else { d.parse::<i128>().ok() };
         let tenths = 10i128.pow(u32::try_from(fraction.len()).ok()?);
         total += digits(whole)? * i128::from(scale) + digits(fraction)? * i128::from(scale) / tenths;
+        // What is too long cannot become shorter, and many such terms would be too much for the sum.
+        if total > LONGEST {
+            return None;
+        }
         rest = next;
     }
     let nanos = i64::try_from(if negative { -total } else { total }).ok()?;
