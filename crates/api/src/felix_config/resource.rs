@@ -33,6 +33,9 @@ pub fn text(row: &OptionRow, value: &Value) -> Result<String, OptionError> {
         (OptionType::KeyDurations, Value::Array(pairs)) => list_text(pairs, |pair| {
             let field = |name| pair.get(name).and_then(Value::as_str);
             match (field("name"), field("timeout")) {
+                (Some(name), Some(_)) if !is_part(name) => {
+                    Err(OptionError(format!("{name:?} must be letters, digits, blanks, '_' or '-'")))
+                }
                 (Some(name), Some(timeout)) => Ok(format!("{name}={timeout}")),
                 _ => Err(shape("a list of {name, timeout}")),
             }
@@ -71,6 +74,11 @@ pub fn check(row: &OptionRow, value: &Value) -> Result<(), OptionError> {
     let text = text(row, value)?;
     // Resources spell words like LogSeverity `Info`, and `Off`; `parse` ignores case. They allow no `none`.
     parse(row, &text).map(|_| ())
+}
+
+/// The name of a part of the agent that reports its health.
+fn is_part(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_ -".contains(&b))
 }
 
 fn upper_first(text: &str) -> String {

@@ -93,7 +93,7 @@ pub(super) fn check_configuration(configuration: &BGPConfiguration, report: &mut
 
 /// Some settings make sense for the whole cluster only.
 fn check_default_only(configuration: &BGPConfiguration, report: &mut Report) {
-    if configuration.metadata.name == "default" || !configuration.metadata.name.starts_with("node.") {
+    if configuration.metadata.name == "default" {
         return;
     }
     let spec = &configuration.spec;

@@ -32,6 +32,16 @@ pub(super) fn check(configuration: &FelixConfiguration, report: &mut Report) {
             }
         }
     }
+    // Lines of the kernel's log; the environment may say anything.
+    if let Some(prefix) = spec.options.get("logPrefix").and_then(Value::as_str) {
+        let good = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"%: /_-".contains(&b));
+        report.require(
+            good,
+            "spec.logPrefix",
+            prefix,
+            "may have letters, digits, blanks, '%', ':', '/', '_' and '-'",
+        );
+    }
     let has = |option: &str| spec.options.get(option).is_some_and(|v| !v.is_null());
     let both = has("routeTableRange") && has("routeTableRanges");
     report.require(!both, "spec.routeTableRange", "", "cannot be combined with routeTableRanges");

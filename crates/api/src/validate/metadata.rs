@@ -35,18 +35,12 @@ pub(super) fn check(kind: Kind, tier: Option<&str>, metadata: &Metadata, report:
             "must be empty: this kind lives in no namespace",
         ),
     }
-    for (key, value) in &metadata.labels {
-        let field = format!("metadata.labels[{key}]");
-        report.require(is_qualified_name(key), &field, key, KEY);
-        report.require(value.is_empty() || is_label_name(value), &field, value, VALUE);
-        if matches!(kind, Kind::NetworkSet | Kind::GlobalNetworkSet) {
-            report.require(
-                key != NAMESPACE_LABEL,
-                &field,
-                value,
-                "is set by Calico itself and cannot be given",
-            );
-        }
+    check_labels("metadata.labels", &metadata.labels, report);
+    if matches!(kind, Kind::NetworkSet | Kind::GlobalNetworkSet)
+        && let Some(value) = metadata.labels.get(NAMESPACE_LABEL)
+    {
+        let field = format!("metadata.labels[{NAMESPACE_LABEL}]");
+        report.add(field, value, "is set by Calico itself and cannot be given");
     }
     check_annotations("metadata.annotations", &metadata.annotations, report);
 }
@@ -55,6 +49,15 @@ const KEY: &str =
     "must be a label key: at most 63 letters, digits, '-', '_' or '.', perhaps after a DNS name and '/'";
 const VALUE: &str = "must be a label value: at most 63 letters, digits, '-', '_' or '.', beginning and ending with a \
                      letter or digit";
+
+/// Labels that selectors are to find: Kubernetes' rules hold for them, wherever they stand.
+pub(super) fn check_labels(field: &str, labels: &Labels, report: &mut Report) {
+    for (key, value) in labels {
+        let field = format!("{field}[{key}]");
+        report.require(is_qualified_name(key), &field, key, KEY);
+        report.require(value.is_empty() || is_label_name(value), &field, value, VALUE);
+    }
+}
 
 pub(super) fn check_annotations(field: &str, annotations: &Labels, report: &mut Report) {
     let mut size = 0;

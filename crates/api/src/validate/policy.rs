@@ -4,13 +4,14 @@ use calico_net::{Cidr, Family, Protocol};
 use serde_json::Value;
 
 use super::Report;
-use super::metadata::check_annotations;
+use super::metadata::{check_annotations, check_labels};
 use super::scalar::{at_most, rule_namespace_selector, selector, strict_net, unique};
 use crate::any::AnyResource;
 use crate::number::{Port, ProtocolForm};
 use crate::rule::{Action, EntityRule, HttpMatch, IcmpMatch, PolicyType, Rule};
 use crate::{
-    GlobalNetworkPolicy, GlobalNetworkPolicySpec, Kind, NetworkPolicy, NetworkPolicySpec, Profile, Resource,
+    GlobalNetworkPolicy, GlobalNetworkPolicySpec, Kind, NetworkPolicy, NetworkPolicySpec, Profile,
+    ProfileSpec, Resource,
 };
 use crate::{Tier, TierSpec, strict};
 
@@ -132,8 +133,10 @@ fn check_read<S: crate::Spec>(
 }
 
 pub(super) fn check_profile(profile: &Profile, report: &mut Report) {
-    check_rules(&profile.spec.ingress, Direction::Ingress, true, report);
-    check_rules(&profile.spec.egress, Direction::Egress, true, report);
+    let ProfileSpec { ingress, egress, labels_to_apply } = &profile.spec;
+    check_rules(ingress, Direction::Ingress, true, report);
+    check_rules(egress, Direction::Egress, true, report);
+    check_labels("spec.labelsToApply", labels_to_apply, report);
 }
 
 pub(super) fn check_tier(tier: &Tier, report: &mut Report) {

@@ -136,7 +136,10 @@ fn each_mistake_gets_its_error() {
         ("IPPool", "p", "{cidr: 10.0.0.0/16, namespaceSelector: has(a)}".into(), "spec.namespaceSelector: \"has(a)\""),
         ("IPAMConfiguration", "other", "{}".into(), "metadata.name: \"other\": must be default"),
         ("IPAMConfiguration", "default", "{maxBlocksPerHost: 1000001}".into(), "spec.maxBlocksPerHost: \"1000001\""),
+        ("Profile", "p", "{labelsToApply: {'a b': c}}".into(), "spec.labelsToApply[a b]: \"a b\": must be a label key"),
+        ("Profile", "p", "{labelsToApply: {a: 'b c'}}".into(), "spec.labelsToApply[a]: \"b c\": must be a label value"),
         ("BGPConfiguration", "node.n", "{asNumber: 1}".into(), "spec.asNumber: can be set only in the BGPConfiguration"),
+        ("BGPConfiguration", "other", "{nodeToNodeMeshEnabled: true}".into(), "spec.nodeToNodeMeshEnabled: can be set only"),
         ("BGPConfiguration", "default", "{listenPort: 0}".into(), "spec.listenPort: \"0\""),
         (
             "BGPConfiguration",
@@ -168,6 +171,13 @@ fn each_mistake_gets_its_error() {
         ("FelixConfiguration", "default", "{helthPort: 1}".into(), "spec.helthPort: is no option"),
         ("FelixConfiguration", "default", "{healthPort: '1'}".into(), "spec.healthPort: \"1\": must be a whole number"),
         ("FelixConfiguration", "default", "{routeRefreshInterval: 90}".into(), "spec.routeRefreshInterval: \"90\""),
+        ("FelixConfiguration", "default", "{logPrefix: 'a;b'}".into(), "spec.logPrefix: \"a;b\": may have letters"),
+        (
+            "FelixConfiguration",
+            "default",
+            "{healthTimeoutOverrides: [{name: 'a=b', timeout: 5s}]}".into(),
+            "spec.healthTimeoutOverrides: \"[{\\\"name\\\":\\\"a=b\\\"",
+        ),
         ("FelixConfiguration", "default", "{nodeSelector: all()}".into(), "spec.nodeSelector: \"all()\": must be empty"),
     ];
     for (kind, name, spec, expected) in cases {
