@@ -25,7 +25,7 @@ pub struct Global {
         help = "File that names the datastore [default: /etc/calico/calicoctl.cfg]"
     )]
     pub config: Option<PathBuf>,
-    #[arg(long, global = true, help = "Context of the kubeconfig file")]
+    #[arg(long, global = true, help = "Context of the kubeconfig file [default: its current one]")]
     pub context: Option<String>,
     #[arg(short = 'l', long, global = true, hide = true, help = "Accepted for Calico's sake")]
     pub log_level: Option<String>,

@@ -37,7 +37,22 @@ pub(crate) fn load(global: &Global, context: &Context) -> anyhow::Result<Datasto
             return Err(error).with_context(|| format!("Error reading config file: {}", path.display()));
         }
     };
-    named(&settings, &|path| path.exists())
+    in_context(named(&settings, &|path| path.exists())?, global.context.as_deref())
+}
+
+/// The datastore in the context of the command line, which wins over what file and environment say. Only a kubeconfig has
+/// contexts: elsewhere the flag would be passed over, and the command carried out on a cluster that is not meant.
+fn in_context(config: DatastoreConfig, context: Option<&str>) -> anyhow::Result<DatastoreConfig> {
+    match (config, context) {
+        (config, None) => Ok(config),
+        (DatastoreConfig::Kubernetes(config), Some(context)) => {
+            let context = Some(context.to_owned());
+            Ok(DatastoreConfig::Kubernetes(KubernetesConfig { context, ..config }))
+        }
+        (DatastoreConfig::Etcd(_) | DatastoreConfig::Embedded { .. }, Some(context)) => {
+            bail!("--context: {context:?}: only the datastore type kubernetes has contexts")
+        }
+    }
 }
 
 /// The datastore of the settings. Nobody is asked to make a new one by looking: where nothing is set, the wrong store
@@ -132,6 +147,27 @@ mod tests {
         assert!(error.to_string().contains("set DATASTORE_TYPE"), "{error}");
         assert!(matches!(named(&settings(""), &|_| true), Ok(DatastoreConfig::Embedded { .. })));
         assert!(matches!(named(&settings("embedded"), &|_| false), Ok(DatastoreConfig::Embedded { .. })));
+    }
+
+    #[test]
+    fn the_context_of_the_command_line_wins() {
+        let set = |pairs: &'static [(&str, &str)]| {
+            let settings = Settings::from_environment(&|name| {
+                pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            });
+            named(&settings, &|_| true).unwrap()
+        };
+        let kubernetes: &[_] = &[("DATASTORE_TYPE", "kubernetes"), ("K8S_CURRENT_CONTEXT", "test")];
+        for (flag, expected) in [(None, "test"), (Some("production"), "production")] {
+            let Ok(DatastoreConfig::Kubernetes(config)) = in_context(set(kubernetes), flag) else {
+                panic!("kubernetes")
+            };
+            assert_eq!(config.context.as_deref(), Some(expected));
+        }
+        let etcd: &[_] = &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://a:1")];
+        let error = in_context(set(etcd), Some("production")).expect_err("no contexts");
+        assert!(error.to_string().contains("--context: \"production\": only"), "{error}");
+        assert!(in_context(set(etcd), None).is_ok());
     }
 
     #[test]
