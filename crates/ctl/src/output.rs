@@ -91,6 +91,12 @@ pub(crate) fn render(shown: &Shown<'_>, format: &Format, facts: &Facts) -> anyho
     Ok(table::render(headings, rows) + "\n")
 }
 
+/// The text of resources of several kinds as one list, which `apply` reads again; only YAML and JSON have one.
+pub(crate) fn render_all(resources: &[&AnyResource], format: &Format) -> String {
+    let list = Value::Array(resources.iter().map(|r| r.to_json()).collect());
+    if *format == Format::Yaml { yaml::render(&list) } else { json_text(&list) }
+}
+
 fn value(shown: &Shown<'_>) -> Value {
     match (shown.revision, shown.resources) {
         (None, [resource]) => resource.to_json(),

@@ -314,6 +314,28 @@ fn mixed_files_are_reported_as_calico_does() {
 }
 
 #[test]
+fn what_a_file_of_several_kinds_names_is_one_document() {
+    let bench = Bench::new();
+    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: sec}, spec: {order: 5}}";
+    let file = format!("{tier}\n---{POLICY}");
+    bench.apply(&file);
+    for format in ["yaml", "json"] {
+        let shown = bench.run_with(&format!("get -f - --export -o {format}"), &file).output;
+        let values = calico_api::document::parse_values(&shown).unwrap();
+        let [serde_json::Value::Array(list)] = &values[..] else { panic!("{shown}") };
+        assert_eq!(
+            list.iter().map(|r| r["kind"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["Tier", "NetworkPolicy"]
+        );
+        let again = bench.run_with("apply -f -", &shown);
+        assert_eq!(again.output, "Successfully applied 2 resource(s)\n", "{again:?}");
+    }
+    // Tables stand one below the other.
+    let tables = bench.run_with("get -f -", &file).output;
+    assert!(tables.contains("NAME   ORDER") && tables.contains("NAMESPACE   NAME   TIER"), "{tables}");
+}
+
+#[test]
 fn rules_beyond_one_resource_hold() {
     let bench = Bench::new();
     let pool = |name: &str, cidr: &str| {

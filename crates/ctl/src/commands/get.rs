@@ -11,7 +11,7 @@ use crate::Context;
 use crate::args::{GetArgs, Targets};
 use crate::files;
 use crate::output::columns::Facts;
-use crate::output::{Format, Shown, render};
+use crate::output::{Format, Shown, render, render_all};
 use crate::resources::{ResourceError, Resources};
 
 pub(super) async fn run(resources: &Resources, args: &GetArgs, context: &mut Context) -> anyhow::Result<()> {
@@ -23,10 +23,16 @@ pub(super) async fn run(resources: &Resources, args: &GetArgs, context: &mut Con
     } else {
         Facts { cluster_asn: Asn::DEFAULT.to_string() }
     };
-    for Group { kind, found: mut list, revision, with_namespace } in groups {
-        if args.export {
-            list.iter_mut().for_each(strip);
-        }
+    let mut groups = groups;
+    if args.export {
+        groups.iter_mut().flat_map(|g| &mut g.found).for_each(strip);
+    }
+    if !is_table && groups.len() > 1 {
+        // One document: several behind one another would be neither YAML nor JSON.
+        let all: Vec<&AnyResource> = groups.iter().flat_map(|g| &g.found).collect();
+        return Ok(context.output.write_all(render_all(&all, &format).as_bytes())?);
+    }
+    for Group { kind, found: list, revision, with_namespace } in groups {
         let shown = Shown { kind, resources: &list, revision: revision.as_deref(), with_namespace };
         let text = render(&shown, &format, &facts)?;
         context.output.write_all(text.as_bytes())?;
