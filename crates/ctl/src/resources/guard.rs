@@ -4,15 +4,16 @@ use std::net::IpAddr;
 
 use calico_api::profile::DEFAULT_ALLOW;
 use calico_api::{
-    AnyResource, Entry, IPPoolSpec, Key, Kind, ResourceKey, Revision, Selection, TierSpec, ValidationError,
-    WorkloadEndpointSpec, Write,
+    AnyResource, Entry, IPPool, IPPoolSpec, Key, Kind, ResourceKey, Revision, Selection, TierSpec,
+    ValidationError, WorkloadEndpointSpec, Write,
 };
 use calico_ipam::{AssignmentOf, ReleaseAddresses, ReleaseAffinities, ReleaseByHandle, Scope};
 use calico_net::Cidr;
 use calico_store::CommitError;
+use calico_store::contention::wait_for_others;
 use calico_store::ipam::drive;
 
-use super::{ResourceError, Resources};
+use super::{ResourceError, Resources, ipam_settings};
 use crate::ipam::{now, target};
 
 /// How long a disabled pool is given until every node has seen it, before its blocks go (spec 1 §1.5).
@@ -133,18 +134,38 @@ impl Resources {
     }
 
     async fn drain_pool(&self, key: &ResourceKey) -> Result<(), ResourceError> {
-        let Some(entry) = self.entry(Kind::IPPool, "", &key.name).await? else { return Ok(()) };
-        let mut pool = calico_api::decode::<IPPoolSpec>(&entry)?;
-        if !pool.spec.disabled {
-            pool.spec.disabled = true;
-            let value = calico_api::merge(&entry, &pool)?;
-            self.store.commit(&[Write::update(entry.key.clone(), value, entry.revision.clone())]).await?;
-            tokio::time::sleep(POOL_GRACE).await;
-        }
+        let Some(pool) = self.disable_pool(key).await? else { return Ok(()) };
         if let Ok(cidr) = pool.spec.cidr.parse::<Cidr>() {
             drive(&*self.store, ReleaseAffinities::new(Scope::Pool(cidr), false, now())).await?;
         }
         Ok(())
+    }
+
+    /// Disables a pool, and gives the nodes time to see it; `None` if there is none any more. Others may change it
+    /// meanwhile.
+    async fn disable_pool(&self, key: &ResourceKey) -> Result<Option<IPPool>, ResourceError> {
+        let mut conflicts = 0;
+        loop {
+            let Some(entry) = self.entry(Kind::IPPool, "", &key.name).await? else { return Ok(None) };
+            let mut pool = calico_api::decode::<IPPoolSpec>(&entry)?;
+            if pool.spec.disabled {
+                return Ok(Some(pool));
+            }
+            pool.spec.disabled = true;
+            let value = calico_api::merge(&entry, &pool)?;
+            match self.store.commit(&[Write::update(entry.key.clone(), value, entry.revision)]).await {
+                Ok(_) => {
+                    tokio::time::sleep(POOL_GRACE).await;
+                    return Ok(Some(pool));
+                }
+                Err(CommitError::Conflict { .. }) if conflicts < ipam_settings::TRIES => {
+                    conflicts += 1;
+                    wait_for_others(conflicts).await;
+                }
+                Err(CommitError::Conflict { .. }) => return Err(ResourceError::Contended(key.clone())),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Deletes an endpoint as it was listed, and releases the addresses that were assigned while it was: one that has
