@@ -6,8 +6,8 @@ use calico_api::{
     encode_record, merge,
 };
 use calico_ipam::ConfigEdit;
-use calico_store::CommitError;
 use calico_store::contention::wait_for_others;
+use calico_store::{Atomicity, CommitError};
 use smol_str::SmolStr;
 
 use super::{ResourceError, Resources};
@@ -16,9 +16,68 @@ use super::{ResourceError, Resources};
 pub(super) const TRIES: u32 = 20;
 
 impl Resources {
+    /// What must be written in one commit with a resource: nothing where commits are not whole. There the two places may be
+    /// one object (they are on the Kubernetes API), which must not be written twice from one reading.
+    pub(super) async fn companions_in_commit(
+        &self,
+        resource: &AnyResource,
+    ) -> Result<Vec<Write>, ResourceError> {
+        match self.store.atomicity() {
+            Atomicity::Atomic => self.companions(resource).await,
+            Atomicity::Sequential => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes what [`Resources::companions_in_commit`] has left to be written after the resource.
+    pub(super) async fn write_companions_after(&self, resource: &AnyResource) -> Result<(), ResourceError> {
+        if self.store.atomicity() == Atomicity::Atomic {
+            return Ok(());
+        }
+        let mut conflicts = 0;
+        loop {
+            let writes = self.companions(resource).await?;
+            if self.try_companions(&writes, &resource.key(), &mut conflicts).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Deletes what goes with a resource, after it, where commits are not whole.
+    pub(super) async fn delete_companions_after(&self, key: &ResourceKey) -> Result<(), ResourceError> {
+        let mut conflicts = 0;
+        loop {
+            let writes = self.companion_deletions(key).await?;
+            if self.try_companions(&writes, key, &mut conflicts).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the writes were done; if not, somebody else's came before them.
+    async fn try_companions(
+        &self,
+        writes: &[Write],
+        key: &ResourceKey,
+        conflicts: &mut u32,
+    ) -> Result<bool, ResourceError> {
+        if writes.is_empty() {
+            return Ok(true);
+        }
+        match self.store.commit(writes).await {
+            Ok(_) => Ok(true),
+            Err(CommitError::Conflict { .. }) if *conflicts < TRIES => {
+                *conflicts += 1;
+                wait_for_others(*conflicts).await;
+                Ok(false)
+            }
+            Err(CommitError::Conflict { .. }) => Err(ResourceError::Contended(key.clone())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What must be written beside a resource: IPAM's record follows the settings. Nothing for other kinds, and where the
     /// record says the same already.
-    pub(super) async fn companions(&self, resource: &AnyResource) -> Result<Vec<Write>, ResourceError> {
+    async fn companions(&self, resource: &AnyResource) -> Result<Vec<Write>, ResourceError> {
         if resource.kind != Kind::IPAMConfiguration {
             return Ok(Vec::new());
         }

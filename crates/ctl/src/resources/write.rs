@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use calico_api::felix_config::resource_row;
 use calico_api::{AnyResource, Key, Kind, Write, defaults, validate, validate_update};
-use calico_store::CommitError;
 use calico_store::contention::wait_for_others;
+use calico_store::{Atomicity, CommitError};
 use smol_str::SmolStr;
 
 use super::{ResourceError, Resources, ipam_settings};
@@ -40,12 +40,13 @@ impl Resources {
         let mut conflicts = 0;
         loop {
             let mut writes = vec![Write::create(Key::Resource(key.clone()), resource.encode())];
-            writes.extend(self.companions(&resource).await?);
+            writes.extend(self.companions_in_commit(&resource).await?);
             match self.store.commit(&writes).await {
                 Ok(committed) => {
                     if let Some(revision) = committed.revisions.into_iter().next() {
                         resource.metadata.resource_version = revision.0;
                     }
+                    self.write_companions_after(&resource).await?;
                     return Ok(resource);
                 }
                 Err(CommitError::Conflict { index: 0, .. }) => {
@@ -110,12 +111,13 @@ impl Resources {
         self.check_references(&resource, false).await?;
         let value = resource.merge_into(&entry)?;
         let mut writes = vec![Write::update(Key::Resource(key.clone()), value, entry.revision.clone())];
-        writes.extend(self.companions(&resource).await?);
+        writes.extend(self.companions_in_commit(&resource).await?);
         match self.store.commit(&writes).await {
             Ok(committed) => {
                 if let Some(revision) = committed.revisions.into_iter().next() {
                     resource.metadata.resource_version = revision.0;
                 }
+                self.write_companions_after(&resource).await?;
                 Ok(resource)
             }
             Err(CommitError::Conflict { index: 1.., .. }) => Err(ResourceError::Contended(key)),
@@ -147,10 +149,14 @@ impl Resources {
         let Some(entry) = self.entry(kind, namespace, name).await? else {
             return Err(ResourceError::DoesNotExist(key));
         };
+        let is_whole = self.store.atomicity() == Atomicity::Atomic;
         let mut writes = vec![Write::delete(Key::Resource(key.clone()), entry.revision.clone())];
-        writes.extend(self.companion_deletions(&key).await?);
+        if is_whole {
+            writes.extend(self.companion_deletions(&key).await?);
+        }
         match self.store.commit(&writes).await {
-            Ok(_) => Ok(()),
+            Ok(_) if is_whole => Ok(()),
+            Ok(_) => self.delete_companions_after(&key).await,
             Err(CommitError::Conflict { index: 1.., .. }) => Err(ResourceError::Contended(key)),
             Err(CommitError::Conflict { current: None, .. }) => Err(ResourceError::DoesNotExist(key)),
             Err(CommitError::Conflict { .. }) => Err(ResourceError::Conflict(key, entry.revision.0)),
