@@ -16,6 +16,9 @@ pub const AGENT_SOCKET: &str = "/run/calico/cni.sock";
 /// Calico's lock file for IPAM (spec 5 §1.4).
 const IPAM_LOCK: &str = "/var/run/calico/ipam.lock";
 
+/// Where GC is told of the attachments in use.
+const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
+
 /// The most queues that a veth has: the kernel's limit for any interface is higher, but no host has so many CPUs.
 const MAX_QUEUES: i64 = 4096;
 
@@ -289,8 +292,12 @@ impl NetConf {
             let details = format!("invalid type: it is {raw}, it must be a JSON object");
             return Err(CniError::new(Code::Decode, "cannot decode the network configuration", details));
         }
-        let mut conf = NetConf::deserialize(&raw).map_err(|e| {
-            let details = wrong_member(&raw).unwrap_or_else(|| e.to_string());
+        let read = NetConf::deserialize(&raw).or_else(|e| {
+            // Nulls are rare; only then is the slow way through another value taken.
+            NetConf::deserialize(&without_nulls(&raw)).map_err(|_| e)
+        });
+        let mut conf = read.map_err(|e| {
+            let details = wrong_member(&without_nulls(&raw)).unwrap_or_else(|| e.to_string());
             CniError::new(Code::Decode, "cannot decode the network configuration", details)
         })?;
         conf.raw = raw;
@@ -422,6 +429,19 @@ impl NetConf {
     pub fn handle(&self, container_id: &str) -> String {
         let handle = format!("{}.{container_id}", self.name);
         handle.split('\r').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// The configuration without members that are null: Go, which writes most configurations, writes its empty lists and maps
+/// so. The attachments of GC stay: none is not the same as no word of them.
+fn without_nulls(raw: &Value) -> Value {
+    match calico_api::codec::without_nulls(raw.clone()) {
+        Value::Object(mut members) => {
+            let attachments = raw.get(VALID_ATTACHMENTS).cloned();
+            members.extend(attachments.map(|value| (VALID_ATTACHMENTS.to_owned(), value)));
+            Value::Object(members)
+        }
+        other => other,
     }
 }
 

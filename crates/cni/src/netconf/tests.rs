@@ -42,6 +42,26 @@ fn defaults_are_calicos() {
 }
 
 #[test]
+fn a_null_is_an_absent_member() {
+    for members in [
+        r#""ipam":{"type":"calico-ipam","ipv4_pools":null}"#,
+        r#""kubernetes":null,"policy":null,"readiness_gates":null,"mtu":null"#,
+        r#""runtimeConfig":{"dns":{"servers":null}},"args":null"#,
+    ] {
+        let text = format!(r#"{{"name":"n",{members}}}"#);
+        let (conf, _) = NetConf::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(conf.valid_attachments, None);
+        assert_eq!(conf.raw.to_string(), serde_json::from_str::<Value>(&text).expect("JSON").to_string());
+    }
+    // An empty list of attachments, which has everything collected; what is wrong besides is still named.
+    let text = r#"{"name":"n","mtu":null,"cni.dev/valid-attachments":null}"#;
+    let (conf, _) = NetConf::parse(text.as_bytes()).expect("valid");
+    assert_eq!(conf.valid_attachments, Some(Vec::new()));
+    let error = NetConf::parse(br#"{"name":"n","args":null,"mtu":"x"}"#).expect_err("wrong");
+    assert!(error.details.starts_with("mtu is \"x\": invalid type"), "{error}");
+}
+
+#[test]
 fn what_has_no_effect_is_said_by_name() {
     let text = br#"{"name":"n","mode":"vxlan","windows_use_single_network":true,"device_type":"netkit"}"#;
     let (conf, _) = NetConf::parse(text).expect("valid");
