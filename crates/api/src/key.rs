@@ -403,7 +403,9 @@ impl Selection {
             (Selection::Statuses(wanted), key) => {
                 let host = match key {
                     Key::FelixStatus(host) | Key::FelixLastStatus(host) => host,
-                    Key::WorkloadStatus { host, .. } | Key::HostStatus { host, .. } => host,
+                    Key::WorkloadStatus { host, .. } => host,
+                    // They are stored elsewhere than the rest of a host's: no range of keys holds both and nothing else.
+                    Key::HostStatus { .. } => return wanted.is_none(),
                     _ => return false,
                 };
                 wanted.as_ref().is_none_or(|w| w == host)

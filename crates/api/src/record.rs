@@ -131,7 +131,7 @@ pub enum Selection {
     },
     /// IPAM handles.
     Handles,
-    /// Felix's status reports of one host; of all with `None`.
+    /// Felix's status reports of one host, without those of its host endpoints; everything of all hosts with `None`.
     Statuses(Option<SmolStr>),
 }
 

@@ -145,6 +145,9 @@ pub(super) async fn ipam_records_and_statuses(subject: &dyn Subject) {
     let statuses: Vec<&Key> = keys[7..].iter().filter(|key| kept.contains(key)).collect();
     let of_n11: Vec<&Key> = statuses.iter().filter(|key| ***key == keys[8]).copied().collect();
     expect(&*store, &Selection::Statuses(Some("n11".into())), &of_n11).await;
+    let of_n1 = Selection::Statuses(Some("n1".into()));
+    let selected: Vec<&Key> = statuses.iter().filter(|key| of_n1.contains(key)).copied().collect();
+    expect(&*store, &of_n1, &selected).await;
     expect(&*store, &Selection::Statuses(None), &statuses).await;
 }
 
