@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use calico_api::profile::ProfileSpec;
 use calico_api::workload_endpoint::WorkloadEndpointSpec;
-use calico_api::{Entry, Key, Kind, Resource, Selection, Write, decode, encode, merge};
+use calico_api::{Entry, Resource, Write, encode, merge};
 use calico_linux::netns::Netns;
 use calico_linux::rtnl::Rtnl;
 use calico_linux::veth::{ContainerLink, CreatedLink};
@@ -23,6 +23,7 @@ use crate::error::{CniError, Code};
 use crate::kubernetes::PodFacts;
 use crate::netconf::NetConf;
 use crate::result::{AddResult, Interface, Ip};
+use crate::stored::{Before, Stored, find_endpoint};
 use crate::{address, delegate, gate, verify};
 
 /// MTU where neither the configuration nor the agent's file says anything.
@@ -52,13 +53,8 @@ pub async fn add(
     identity.check()?;
     let turn = context.turns.wait(identity.turn()).await;
     let permit = context.permit().await;
-    let ((), existing, has_profile, (), pod) = tokio::try_join!(
-        context.check_ready(),
-        find_endpoint(context, &identity),
-        has_profile(context, conf),
-        check_interface(context, &identity),
-        context.read_pod(conf, &identity),
-    )?;
+    let (Before { existing, has_profile }, pod) =
+        tokio::try_join!(Before::add(context, conf, &identity), context.read_pod(conf, &identity))?;
     if let Some(facts) = &pod {
         facts.check_uid(arguments.arg("K8S_POD_UID"))?;
     }
@@ -105,56 +101,6 @@ struct Job<'a> {
     wishes: Wishes,
 }
 
-/// Whether the network's profile is there. Pods that are looked up have those of their namespace and service account.
-async fn has_profile(context: &Context, conf: &NetConf) -> Result<bool, CniError> {
-    if conf.reads_pods() {
-        return Ok(true);
-    }
-    let key = Key::resource(Kind::Profile, "", &conf.name);
-    context.get(&key).await.map(|found| found.is_some())
-}
-
-/// Refuses a container whose interface would have the name of another's: making it would cut that one off. Pods' names
-/// are hashed; of a container's id only the first characters have room.
-async fn check_interface(context: &Context, identity: &Identity) -> Result<(), CniError> {
-    if identity.pod.is_some() {
-        return Ok(());
-    }
-    let host = identity.host_interface(&context.interface_prefix)?;
-    match other_user(context, identity, &host).await? {
-        Some(other) => Err(CniError::generic(
-            "the host's interface is another container's",
-            format!(
-                "{host} belongs to container {other}, whose id begins as that of {}",
-                identity.container_id
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Another container of no orchestrator on this node that has this interface.
-pub async fn other_user(
-    context: &Context,
-    identity: &Identity,
-    host: &IfName,
-) -> Result<Option<SmolStr>, CniError> {
-    let selection = Selection::Resources {
-        kind: Kind::WorkloadEndpoint,
-        namespace: Some(identity.namespace.clone()),
-        name_prefix: identity.orchestrator_prefix(),
-    };
-    let listing = context.store.list(&selection).await.map_err(|e| unavailable(&e))?;
-    // What cannot be read names no interface.
-    let endpoints = listing.entries.iter().filter_map(|entry| decode::<WorkloadEndpointSpec>(entry).ok());
-    let mut others = endpoints.map(|endpoint| endpoint.spec).filter(|spec| {
-        spec.node == identity.node
-            && spec.interface_name == host.as_str()
-            && spec.container_id != identity.container_id
-    });
-    Ok(others.next().map(|spec| spec.container_id))
-}
-
 /// What IPAM gave.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
@@ -173,9 +119,6 @@ impl Addresses {
     }
 }
 
-/// An endpoint that is stored, and how.
-type Stored = (Entry, Resource<WorkloadEndpointSpec>);
-
 struct Attached {
     host: IfName,
     mac: Mac,
@@ -184,34 +127,6 @@ struct Attached {
 /// Everything of both families.
 pub fn default_routes() -> Vec<Cidr> {
     Family::ALL.map(Cidr::everything).to_vec()
-}
-
-/// The endpoint of the workload, whatever interface it was made for (one interface per pod, spec 5 §1.6).
-pub async fn find_endpoint(context: &Context, identity: &Identity) -> Result<Option<Stored>, CniError> {
-    let entries = if context.keeps_endpoints {
-        let selection = Selection::Resources {
-            kind: Kind::WorkloadEndpoint,
-            namespace: Some(identity.namespace.clone()),
-            name_prefix: identity.name_prefix(),
-        };
-        context.store.list(&selection).await.map_err(|e| unavailable(&e))?.entries
-    } else {
-        context.get(&identity.key()).await?.into_iter().collect()
-    };
-    let named = |entry: &Entry| match &entry.key {
-        Key::Resource(key) => identity.owns_name(&key.name),
-        _ => false,
-    };
-    for entry in entries.into_iter().filter(named) {
-        let endpoint = decode::<WorkloadEndpointSpec>(&entry)
-            .map_err(|e| CniError::generic("cannot read the workload's endpoint", e))?;
-        let spec = &endpoint.spec;
-        let workload = if identity.pod.is_some() { &spec.pod } else { &spec.container_id };
-        if workload == identity.workload() && spec.orchestrator == identity.orchestrator {
-            return Ok(Some((entry, endpoint)));
-        }
-    }
-    Ok(None)
 }
 
 /// The addresses that a stored endpoint has.

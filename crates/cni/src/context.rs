@@ -149,24 +149,33 @@ impl Context {
         self.store.get(key).await.map_err(|e| unavailable(&e))
     }
 
-    /// Fails while an operator has locked the datastore, or nobody has set the cluster up (spec 5 §1.5).
+    /// Reads whether the datastore is ready: see [`judge_ready`].
     pub async fn check_ready(&self) -> Result<(), CniError> {
-        let key = Key::resource(Kind::ClusterInformation, "", "default");
-        let entry = self.get(&key).await?.ok_or_else(|| {
-            CniError::new(
-                Code::TryAgainLater,
-                "the cluster is not set up yet",
-                "there is no ClusterInformation \"default\"; is calico node running?",
-            )
-        })?;
-        let information = decode::<ClusterInformationSpec>(&entry)
-            .map_err(|e| CniError::generic("cannot read ClusterInformation", e))?;
-        if information.spec.datastore_ready == Some(true) {
-            return Ok(());
-        }
-        let details = "datastoreReady is not true; `calicoctl datastore migrate unlock` sets it";
-        Err(CniError::new(Code::TryAgainLater, "Calico is currently not ready to process requests", details))
+        judge_ready(self.get(&ready_key()).await?.as_ref())
     }
+}
+
+/// Where it is said whether the datastore is ready.
+pub fn ready_key() -> Key {
+    Key::resource(Kind::ClusterInformation, "", "default")
+}
+
+/// Fails while an operator has locked the datastore, or nobody has set the cluster up (spec 5 §1.5).
+pub fn judge_ready(entry: Option<&Entry>) -> Result<(), CniError> {
+    let entry = entry.ok_or_else(|| {
+        CniError::new(
+            Code::TryAgainLater,
+            "the cluster is not set up yet",
+            "there is no ClusterInformation \"default\"; is calico node running?",
+        )
+    })?;
+    let information = decode::<ClusterInformationSpec>(entry)
+        .map_err(|e| CniError::generic("cannot read ClusterInformation", e))?;
+    if information.spec.datastore_ready == Some(true) {
+        return Ok(());
+    }
+    let details = "datastoreReady is not true; `calicoctl datastore migrate unlock` sets it";
+    Err(CniError::new(Code::TryAgainLater, "Calico is currently not ready to process requests", details))
 }
 
 /// Held until the file is dropped. Without it assignments are as correct, by compare-and-swap, only slower.

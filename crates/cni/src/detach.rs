@@ -11,11 +11,11 @@ use calico_net::IfName;
 use calico_store::CommitError;
 
 use crate::arguments::Arguments;
-use crate::attach::{find_endpoint, other_user};
 use crate::context::{Context, unavailable};
 use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
+use crate::stored::{Before, find_endpoint, other_user};
 use crate::{address, delegate};
 
 /// How often the endpoint's deletion is tried again when somebody changes it meanwhile (spec 5 §1.10).
@@ -34,7 +34,7 @@ pub async fn del(
     let identity = Identity::new(&context.node, arguments);
     identity.check()?;
     let _turn = context.turns.wait(identity.turn()).await;
-    let ((), found) = tokio::try_join!(context.check_ready(), find_endpoint(context, &identity))?;
+    let found = Before::del(context, &identity).await?;
     let owner = delete_endpoint(context, &identity, found).await?;
     delete_interface(context, &identity, arguments, netns, owner).await?;
     if !conf.own_ipam() {

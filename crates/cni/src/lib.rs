@@ -37,6 +37,7 @@ pub mod sandbox;
 pub mod server;
 pub mod spool;
 pub mod stamp;
+pub mod stored;
 pub mod token;
 pub mod turns;
 pub mod upgrade;

@@ -13,12 +13,13 @@ use calico_net::{Cidr, Family, IfName};
 
 use crate::annotations::{Addresses, Wishes};
 use crate::arguments::Arguments;
-use crate::attach::{addresses_of, default_routes, find_endpoint};
+use crate::attach::{addresses_of, default_routes};
 use crate::context::Context;
 use crate::endpoint::Identity;
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
 use crate::result::AddResult;
+use crate::stored::find_endpoint;
 use crate::{address, delegate};
 
 /// Verifies an attachment; the first thing that is wrong.

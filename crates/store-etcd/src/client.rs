@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use calico_api::{Entry, Key, Revision, Selection, Write};
 use calico_store::{
-    Atomicity, CommitError, Committed, CompactError, Fault, GetError, ListError, Listing, Store, Watch,
-    WatchError, key_range,
+    Atomicity, CommitError, Committed, CompactError, Fault, Found, GetError, ListError, Listing, ReadError,
+    Store, Watch, WatchError, key_range,
 };
 use etcd_client::{Client, Error, GetOptions, KeyValue, KvClient, ResponseHeader, WatchClient};
 
@@ -16,7 +16,7 @@ use crate::fault::{fault, is_compacted};
 
 /// How many keys one request of a list asks for. With Calico's values of 0.5–4 KB a page is a few megabytes, which
 /// neither side minds; fewer would cost round trips.
-const LIST_PAGE: i64 = 2_000;
+pub(crate) const LIST_PAGE: i64 = 2_000;
 
 /// How often a list starts again because compaction overtook its snapshot between two pages.
 const LIST_TRIES: usize = 5;
@@ -170,6 +170,10 @@ impl Store for EtcdStore {
             }
         }
         Err(failed(Fault::Unavailable("compaction overtook the list again and again".into())))
+    }
+
+    async fn read(&self, keys: &[Key], selections: &[Selection]) -> Result<Found, ReadError> {
+        crate::read::read(self, keys, selections).await
     }
 
     async fn watch(&self, selection: &Selection, from: Option<Revision>) -> Result<Watch, WatchError> {

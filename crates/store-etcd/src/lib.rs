@@ -14,6 +14,7 @@ mod client;
 mod commit;
 mod connect;
 mod fault;
+mod read;
 mod watch;
 
 pub use client::EtcdStore;

@@ -102,6 +102,7 @@ cases! {
     lists::one_object_of_a_kind,
     lists::ipam_records_and_statuses,
     lists::a_long_list_is_one_snapshot,
+    lists::what_is_read_at_once_is_what_is_read_one_by_one,
     watches::every_event_once_in_order,
     watches::a_watch_from_nothing_begins_with_what_is_there,
     watches::a_watch_sees_only_its_selection,

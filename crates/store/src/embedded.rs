@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use calico_api::{Entry, Key, Revision, Selection, Write};
 use rusqlite::Connection;
 
-use crate::error::{CommitError, CompactError, Fault, GetError, ListError, WatchError};
-use crate::store::{Atomicity, Committed, Listing, Store, check_shape};
+use crate::error::{CommitError, CompactError, Fault, GetError, ListError, ReadError, WatchError};
+use crate::store::{Atomicity, Committed, Found, Listing, Store, check_shape};
 use crate::watch::Watch;
 
 mod bell;
@@ -105,6 +105,12 @@ impl EmbeddedStore {
             .map_err(|fault| GetError { key: key.clone(), fault })
     }
 
+    fn read_blocking(&self, keys: &[Key], selections: &[Selection]) -> Result<Found, ReadError> {
+        let entries = keys.iter().map(|key| self.get_blocking(key)).collect::<Result<_, _>>()?;
+        let listings = selections.iter().map(|selection| Ok(self.list_blocking(selection)?.entries));
+        Ok(Found { entries, listings: listings.collect::<Result<_, ListError>>()? })
+    }
+
     fn list_blocking(&self, selection: &Selection) -> Result<Listing, ListError> {
         let Shared { path, reader, .. } = &*self.shared;
         reader
@@ -138,6 +144,13 @@ impl Store for EmbeddedStore {
         off_thread(move || store.list_blocking(&wanted))
             .await
             .unwrap_or_else(|fault| Err(ListError { selection: selection.clone(), fault }))
+    }
+
+    async fn read(&self, keys: &[Key], selections: &[Selection]) -> Result<Found, ReadError> {
+        let (store, wanted_keys, wanted_selections) = (self.clone(), keys.to_vec(), selections.to_vec());
+        off_thread(move || store.read_blocking(&wanted_keys, &wanted_selections))
+            .await
+            .unwrap_or_else(|fault| Err(ReadError::of_first(keys, selections, fault)))
     }
 
     async fn watch(&self, selection: &Selection, from: Option<Revision>) -> Result<Watch, WatchError> {

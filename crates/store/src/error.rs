@@ -61,6 +61,30 @@ pub struct ListError {
     pub fault: Fault,
 }
 
+/// Why one of several things that were read at once could not be.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// An entry.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// A selection.
+    #[error(transparent)]
+    List(#[from] ListError),
+}
+
+impl ReadError {
+    /// What befell all of several reads, told of the first one.
+    ///
+    /// # Panics
+    /// Where nothing was read.
+    pub fn of_first(keys: &[Key], selections: &[Selection], fault: Fault) -> ReadError {
+        match keys.first() {
+            Some(key) => GetError { key: key.clone(), fault }.into(),
+            None => ListError { selection: selections[0].clone(), fault }.into(),
+        }
+    }
+}
+
 /// Why a watch could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {

@@ -5,10 +5,9 @@ use std::error::Error;
 
 use calico_api::{Key, Selection, Write};
 use calico_ipam::{Known, Machine, Operation, Response, Step};
-use futures::future::try_join_all;
 
 use crate::contention::wait_for_others;
-use crate::{Attempt, CommitError, GetError, ListError, Store, attempt};
+use crate::{Attempt, CommitError, Found, ReadError, Store, attempt};
 
 /// Why an operation did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +23,9 @@ pub enum DriveError<E: Error + 'static> {
 /// What the datastore did not do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Read an entry.
+    /// Read.
     #[error(transparent)]
-    Get(#[from] GetError),
-    /// List entries.
-    #[error(transparent)]
-    List(#[from] ListError),
+    Read(#[from] ReadError),
     /// Write.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -74,18 +70,12 @@ pub async fn drive_knowing<O: Operation>(
     }
 }
 
-/// Reads all at once: each is a round trip.
 async fn read(store: &dyn Store, keys: Vec<Key>, selections: Vec<Selection>) -> Result<Response, StoreError> {
-    let entries = try_join_all(keys.into_iter().map(|key| async {
-        let entry = store.get(&key).await?;
-        Ok::<_, StoreError>((key, entry))
-    }));
-    let listings = try_join_all(selections.into_iter().map(|selection| async {
-        let listing = store.list(&selection).await?;
-        Ok::<_, StoreError>((selection, listing.entries))
-    }));
-    let (entries, listings) = futures::try_join!(entries, listings)?;
-    Ok(Response::Read { entries, listings })
+    let Found { entries, listings } = store.read(&keys, &selections).await?;
+    Ok(Response::Read {
+        entries: keys.into_iter().zip(entries).collect(),
+        listings: selections.into_iter().zip(listings).collect(),
+    })
 }
 
 async fn commit(store: &dyn Store, writes: &[Write]) -> Result<Response, CommitError> {

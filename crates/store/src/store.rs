@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use calico_api::key::AffinityOwner;
 use calico_api::{Entry, Key, Revision, Selection, Write};
+use futures::future::try_join_all;
+use futures::{TryFutureExt, try_join};
 
-use crate::error::{CommitError, CompactError, GetError, ListError, WatchError};
+use crate::error::{CommitError, CompactError, GetError, ListError, ReadError, WatchError};
 use crate::watch::Watch;
 
 /// The most steps one commit may have: etcd's default `--max-txn-ops`. The longest commit of ours has under ten.
@@ -31,6 +33,15 @@ pub struct Listing {
     pub history: u64,
 }
 
+/// The answer to a read of several things at once, in the order in which they were asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Of each key its entry, if there is one.
+    pub entries: Vec<Option<Entry>>,
+    /// Of each selection its entries, as a list has them: one consistent snapshot each.
+    pub listings: Vec<Vec<Entry>>,
+}
+
 /// The answer to a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -48,6 +59,16 @@ pub trait Store: Send + Sync {
 
     /// Reads every selected entry as one snapshot.
     async fn list(&self, selection: &Selection) -> Result<Listing, ListError>;
+
+    /// Reads entries and selections at once: in one round trip where the store can, otherwise by as many requests as
+    /// there are things to read, side by side. Each listing is a snapshot; how they fit together is not promised.
+    async fn read(&self, keys: &[Key], selections: &[Selection]) -> Result<Found, ReadError> {
+        let entries = try_join_all(keys.iter().map(|key| self.get(key).err_into::<ReadError>()));
+        let listings = selections.iter().map(|selection| self.list(selection).err_into::<ReadError>());
+        let (entries, listings) = try_join!(entries, try_join_all(listings))?;
+        let listings = listings.into_iter().map(|listing| listing.entries).collect();
+        Ok(Found { entries, listings })
+    }
 
     /// Follows a selection. From `Some(revision)`: every later event, once, in the order of revisions. From `None`:
     /// first everything that exists, as puts, ended by a [`crate::WatchEvent::Progress`]; then the changes.

@@ -6,7 +6,7 @@ use calico_net::{Cidr, Family};
 
 use super::document::{document, meaning, text};
 use super::{Subject, create, is_kept, policies, policy, put};
-use crate::store::{Atomicity, Store};
+use crate::store::{Atomicity, MAX_WRITES, Store};
 
 /// Puts keys, each with its own text as value.
 async fn fill(store: &dyn Store, keys: &[Key]) {
@@ -175,4 +175,35 @@ pub(super) async fn a_long_list_is_one_snapshot(subject: &dyn Subject) {
         assert!(behind == 0 || store.atomicity() == Atomicity::Sequential && behind == 1, "{behind}");
     }
     writer.abort();
+}
+
+/// More keys than one transaction has operations, absent ones among them, and a selection of several pages.
+pub(super) async fn what_is_read_at_once_is_what_is_read_one_by_one(subject: &dyn Subject) {
+    let store = subject.fresh().await;
+    let nothing = store.read(&[], &[]).await.unwrap();
+    assert!(nothing.entries.is_empty() && nothing.listings.is_empty());
+    let keys: Vec<Key> = (0..subject.long_list()).map(|n| policy("many", &format!("p{n:05}"))).collect();
+    fill(&*store, &keys).await;
+    fill(&*store, &[policy("few", "p"), Key::resource(Kind::HostEndpoint, "", "h")]).await;
+    let namespace = |name: &str| Selection::Resources {
+        kind: Kind::NetworkPolicy,
+        namespace: Some(name.into()),
+        name_prefix: "".into(),
+    };
+    let selections =
+        [namespace("none"), namespace("many"), namespace("few"), Selection::all(Kind::HostEndpoint)];
+    let mut asked: Vec<Key> = keys.iter().take(2 * MAX_WRITES).cloned().collect();
+    asked.insert(1, policy("many", "absent"));
+    asked.push(policy("few", "p"));
+    let found = store.read(&asked, &selections).await.unwrap();
+    assert_eq!((found.entries.len(), found.listings.len()), (asked.len(), selections.len()));
+    for (key, entry) in asked.iter().zip(&found.entries) {
+        assert_eq!(*entry, store.get(key).await.unwrap(), "{key}");
+    }
+    for (selection, entries) in selections.iter().zip(&found.listings) {
+        assert_eq!(*entries, store.list(selection).await.unwrap().entries, "{selection:?}");
+    }
+    assert_eq!(found.listings[1].len(), keys.len());
+    let only = store.read(&[], &selections[2..3]).await.unwrap();
+    assert_eq!((only.entries.len(), only.listings[0].len()), (0, 1));
 }
