@@ -1,5 +1,6 @@
 //! Datastore entries → [`World`]: each object is read on its own, and what cannot be used is a problem of that object.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use calico_api::key::AffinityOwner;
@@ -87,8 +88,8 @@ impl Index {
         self.problems.retain(|key, _| key.kind != Kind::KubernetesService);
     }
 
-    /// Whether the intent may be another than when this was asked before. Most changes of services and their endpoints
-    /// change nothing.
+    /// Whether the intent may be another than when this was asked before. Most changes of workloads, services and their
+    /// endpoints change nothing.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -129,12 +130,10 @@ impl Index {
         match key {
             Key::Resource(resource) => self.update_resource(resource, entry),
             Key::Affinity { owner: AffinityOwner::Host(host), block } if *host == self.node => {
-                self.changed = true;
-                if entry.is_some_and(is_claimed) {
-                    self.world.blocks.insert(*block);
-                } else {
-                    self.world.blocks.remove(block);
-                }
+                self.changed |= match entry.is_some_and(is_claimed) {
+                    true => self.world.blocks.insert(*block),
+                    false => self.world.blocks.remove(block),
+                };
             }
             _ => {}
         }
@@ -142,8 +141,7 @@ impl Index {
 
     /// Takes a Secret's present content; `None` is absent.
     pub fn update_secret(&mut self, name: &str, data: Option<SecretData>) {
-        self.changed = true;
-        replace(&mut self.world.secrets, SmolStr::new(name), data);
+        self.changed |= replace(&mut self.world.secrets, SmolStr::new(name), data);
     }
 
     fn update_resource(&mut self, key: &ResourceKey, entry: Option<&Entry>) {
@@ -153,15 +151,15 @@ impl Index {
         match key.kind {
             Kind::Node => {
                 let facts = read(entry, &mut texts, node_facts);
-                replace(&mut self.world.nodes, name, facts);
+                changed = replace(&mut self.world.nodes, name, facts);
             }
             Kind::BGPPeer => {
                 let facts = read(entry, &mut texts, peer_facts);
-                replace(&mut self.world.peers, name, facts);
+                changed = replace(&mut self.world.peers, name, facts);
             }
             Kind::BGPFilter => {
                 let facts = read(entry, &mut texts, filter_facts);
-                replace(&mut self.world.filters, name, facts);
+                changed = replace(&mut self.world.filters, name, facts);
             }
             Kind::BGPConfiguration => {
                 let mut ranges = ServiceRanges::default();
@@ -172,19 +170,21 @@ impl Index {
                 if name == "default" {
                     self.world.services.set_ranges(ranges);
                 }
+                // Ranges count too, and are not compared: this resource changes seldom.
                 replace(&mut self.world.configs, name, facts);
             }
             Kind::IPPool => {
                 let facts = read(entry, &mut texts, pool_facts);
-                replace(&mut self.world.pools, name, facts);
+                changed = replace(&mut self.world.pools, name, facts);
             }
             Kind::WorkloadEndpoint => {
                 let node = self.node.clone();
                 let facts = read(entry, &mut texts, |endpoint, texts| workload_facts(endpoint, &node, texts));
-                match facts {
-                    Some(facts) => self.world.workloads.insert(key.clone(), facts),
-                    None => self.world.workloads.remove(key),
-                };
+                let matters =
+                    |world: &World| world.workloads.get(key).is_some_and(|w| world.concerns_speaker(w));
+                let before = matters(&self.world);
+                changed = replace(&mut self.world.workloads, key.clone(), facts);
+                changed &= before || matters(&self.world);
             }
             Kind::KubernetesService => {
                 let spec = read(entry, &mut texts, |service, _| Some(service.spec));
@@ -205,11 +205,16 @@ impl Index {
     }
 }
 
-fn replace<T>(map: &mut std::collections::BTreeMap<SmolStr, T>, name: SmolStr, facts: Option<T>) {
+/// Takes the present facts of something; whether they are others than before.
+fn replace<K: Ord, T: PartialEq>(map: &mut BTreeMap<K, T>, name: K, facts: Option<T>) -> bool {
+    if map.get(&name) == facts.as_ref() {
+        return false;
+    }
     match facts {
         Some(facts) => map.insert(name, facts),
         None => map.remove(&name),
     };
+    true
 }
 
 /// What could not be used of a resource.

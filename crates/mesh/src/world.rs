@@ -283,6 +283,17 @@ impl World {
         borrowed
     }
 
+    /// Whether a workload of this node has any part in what its speaker does: as a peer, or by an address that no block
+    /// of this node covers. Most have none.
+    pub fn concerns_speaker(&self, workload: &WorkloadFacts) -> bool {
+        let is_peer = |peer: &PeerFacts| match &peer.target {
+            PeerTarget::Workloads { selector, .. } => selector.matches(&workload.labels),
+            PeerTarget::Address { .. } | PeerTarget::Nodes(_) => false,
+        };
+        let is_covered = |addr: &Cidr| self.blocks.iter().any(|block| block.covers(addr));
+        self.peers.values().any(is_peer) || !workload.addrs.iter().all(is_covered)
+    }
+
     /// The cluster's BGPConfiguration; all defaults where there is none.
     pub fn cluster_config(&self) -> std::borrow::Cow<'_, ConfigFacts> {
         match self.configs.get("default") {

@@ -279,6 +279,45 @@ fn workloads_of_this_node() {
     assert!(index.world().workloads.is_empty());
 }
 
+/// Workloads come and go by the hundred; what BIRD is told, computed from a thousand nodes, hardly ever changes by it.
+#[test]
+fn most_workloads_change_nothing_for_the_speaker() {
+    let mut index = Index::new("a".into());
+    let web = Key::resource(Kind::WorkloadEndpoint, "default", "a-k8s-web-eth0");
+    let with = |addr: &str, app: &str| {
+        let labels = json!({"app": app});
+        json!({
+            "kind": "WorkloadEndpoint", "metadata": {"name": "x", "namespace": "default", "labels": labels},
+            "spec": {"node": "a", "ipNetworks": [addr]}
+        })
+    };
+    put(&mut index, &affinity("a", "10.1.0.0/26"), &json!({"state": "confirmed"}));
+    assert!(index.take_changed());
+    put(&mut index, &affinity("a", "10.1.0.0/26"), &json!({"state": "confirmed", "more": 1}));
+    put(&mut index, &web, &with("10.1.0.1/32", "web"));
+    put(&mut index, &web, &with("10.1.0.2/32", "web"));
+    assert!(!index.take_changed(), "addresses of this node's blocks");
+    put(&mut index, &web, &with("10.2.0.1/32", "web"));
+    assert!(index.take_changed(), "a borrowed one");
+    put(&mut index, &web, &with("10.2.0.1/32", "web"));
+    assert!(!index.take_changed(), "the same once more");
+    put(&mut index, &web, &with("10.1.0.1/32", "web"));
+    assert!(index.take_changed(), "no longer borrowed");
+    spec(
+        &mut index,
+        Kind::BGPPeer,
+        "p",
+        &json!({"localWorkloadSelector": "app == 'router'", "asNumber": 65001}),
+    );
+    assert!(index.take_changed());
+    put(&mut index, &web, &with("10.1.0.1/32", "router"));
+    assert!(index.take_changed(), "a peer");
+    index.update(&web, None);
+    assert!(index.take_changed(), "the peer is gone");
+    index.update(&affinity("a", "10.1.0.0/26"), None);
+    assert!(index.take_changed());
+}
+
 #[test]
 fn what_is_followed_is_what_is_understood() {
     let selections = Index::selections("a");
