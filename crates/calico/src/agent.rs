@@ -30,7 +30,8 @@ use calico_store::config::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, announce};
@@ -41,9 +42,9 @@ use crate::servers::{HealthServer, spawn_metrics};
 /// The exit code that asks to be started again: options changed that only a new process takes (spec 3 §6.1).
 const RESTART: u8 = 129;
 
-/// Threads of the runtime. The loop that programs the kernel blocks one while it does; CNI requests and the datastore
-/// go on in the other.
-const WORKERS: usize = 2;
+/// Threads of the runtime: one does CNI requests, the datastore and BGP. The loop that programs the kernel, which blocks
+/// while it does, has a thread of its own; with more than these two most of an ADD was handing it from one to another.
+const WORKERS: usize = 1;
 
 /// The agent's loop in health reports.
 const FELIX: &str = "felix";
@@ -160,9 +161,22 @@ async fn run(log: Log) -> Result<Exit> {
     });
     let options = Options { node, local, sysctl: Sysctl::default(), in_force, tunnels_ready };
     let agent = Agent::new(options, store, live, condition, felix_metrics);
-    // A task of its own, since it blocks its thread while it talks to the kernel.
-    roles.spawn_leading("policy and routes", async move { Ok(agent.run(shutdown).await?) });
+    let felix = on_thread(FELIX, agent.run(shutdown)).context("cannot start a thread")?;
+    roles.spawn_leading("policy and routes", async move { Ok(felix.await.context("its thread broke")??) });
     roles.run().await
+}
+
+/// Runs what blocks on a thread of its own; its timers, sockets and tasks are the runtime's.
+fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<T>> {
+    let (done, outcome) = oneshot::channel();
+    let runtime = Handle::current();
+    // Whoever no longer waits is leaving too.
+    let run = move || drop(done.send(runtime.block_on(work)));
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(outcome)
 }
 
 /// `LogSeverityScreen` takes effect at once.

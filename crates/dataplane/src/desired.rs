@@ -391,12 +391,29 @@ impl Desired {
         self.device_addresses.forget(|address| address.device == *name);
     }
 
+    /// An interface changed. One of a workload that no endpoint has is looked at when its endpoint comes: the CNI plugin
+    /// makes it before the datastore tells of it.
     fn mark_interface(&mut self, name: IfName) {
-        if self.settings.routes.is_workload(&name) {
-            self.dirty_interfaces.insert(name);
-        } else {
+        if !self.settings.routes.is_workload(&name) {
             self.dirty_hosts = true;
+        } else if self.by_interface.contains_key(&name) {
+            self.dirty_interfaces.insert(name);
         }
+    }
+
+    /// Whether what was heard leaves an update anything to do. Most of what the kernel tells is an echo of our own work,
+    /// or of others' that is nobody's business here.
+    pub fn has_work(&self) -> bool {
+        self.dirty_hosts
+            || self.unsure_tunnels
+            || !self.dirty_interfaces.is_empty()
+            || !self.left.is_empty()
+            || self.overlays.is_touched()
+            || self.routes.differs()
+            || self.neighbours.differs()
+            || self.tunnels.differs()
+            || self.device_addresses.differs()
+            || self.fdb.differs()
     }
 
     /// Turns everything marked into table entries.

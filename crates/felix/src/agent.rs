@@ -25,7 +25,6 @@ use calico_store::{Store, SyncEvent, Syncer, SyncerOptions};
 use smol_str::SmolStr;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::handover::Handover;
@@ -188,7 +187,8 @@ impl Agent {
         Agent { options, store, live, health, metrics }
     }
 
-    /// Runs until told to stop, or until a changed option needs a new process.
+    /// Runs until told to stop, or until a changed option needs a new process. It blocks its thread while it talks to the
+    /// kernel, and so needs one of its own.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Exit, RunError> {
         let Options { node, local, sysctl, .. } = &self.options;
         let mut observed = Observed {
@@ -355,7 +355,7 @@ impl Agent {
     ) -> Result<Vec<Link>, KernelError> {
         let mut wait = FIRST_RETRY;
         for _ in 1..FIRST_READS {
-            match block_in_place(|| read_kernel(desired, kernel)) {
+            match read_kernel(desired, kernel) {
                 Ok(links) => return Ok(links),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the kernel; trying again");
@@ -365,7 +365,7 @@ impl Agent {
                 }
             }
         }
-        block_in_place(|| read_kernel(desired, kernel))
+        read_kernel(desired, kernel)
     }
 
     /// `IPForwarding`: what a router needs. Failures are logged; the node may be configured by somebody else.
@@ -469,11 +469,11 @@ impl Agent {
         for event in events {
             match event {
                 Event::LinkChanged(link) => {
-                    acting.links_changed = true;
+                    acting.links_changed |= !acting.desired.settings().routes.is_workload(&link.name);
                     acting.desired.link_changed(link);
                 }
                 Event::LinkRemoved { index: _, name } => {
-                    acting.links_changed = true;
+                    acting.links_changed |= !acting.desired.settings().routes.is_workload(&name);
                     acting.desired.link_removed(&name);
                 }
                 Event::AddressChanged { device, address, present } => {
@@ -490,16 +490,16 @@ impl Agent {
                     // A router may have a million routes of others, each of which is heard here. And the CNI plugin
                     // makes an endpoint's routes just before the datastore tells of it: one that nobody wants yet
                     // is left to the next resync.
-                    if !acting.desired.routes().contains_key(&route.key) {
+                    if acting.desired.routes().contains_key(&route.key) {
+                        acting.desired.route_changed(route, true);
+                    } else {
                         acting.dirty |= acting.desired.route_found(route);
-                        continue;
                     }
-                    acting.desired.route_changed(route, true);
                 }
                 Event::Lost => expect_foreign(acting),
             }
-            acting.dirty = true;
         }
+        acting.dirty |= acting.links_changed || acting.desired.has_work();
     }
 
     /// One update of the kernel: everything that has changed since the last.
@@ -525,11 +525,13 @@ impl Agent {
         }
         if std::mem::take(&mut acting.links_changed) {
             let pattern = &acting.resolution.config.mtu_iface_pattern;
-            let mtu = mtu::resolve_mtu(acting.desired.links(), pattern);
+            let ownership = &acting.desired.settings().routes;
+            let of_host = acting.desired.links().filter(|link| !ownership.is_workload(&link.name));
+            let mtu = mtu::resolve_mtu(of_host, pattern);
             acting.desired.set_host_mtu(mtu);
         }
         let began = Instant::now();
-        let report = block_in_place(|| apply(&mut acting.desired, &mut acting.kernel));
+        let report = apply(&mut acting.desired, &mut acting.kernel);
         self.metrics.note_apply(began.elapsed(), &report);
         let (sent, _) = acting.kernel.traffic();
         self.metrics.note_traffic(std::mem::replace(&mut acting.sent, sent), sent);
@@ -648,7 +650,7 @@ fn read_again(acting: &mut Acting) {
         acting.last_foreign = Some(now);
     }
     acting.slow_resync_at = now + slow_resync(&acting.resolution);
-    match block_in_place(|| read_kernel(&mut acting.desired, &mut acting.kernel)) {
+    match read_kernel(&mut acting.desired, &mut acting.kernel) {
         Ok(links) => {
             // Events that were lost may have been of interfaces.
             acting.monitor.get_mut().observe_links(&links);
@@ -673,7 +675,7 @@ fn look_for_others(acting: &mut Acting) {
         // Everything is read again soon.
         return;
     }
-    match block_in_place(|| has_drifted(&mut acting.desired, &mut acting.kernel)) {
+    match has_drifted(&mut acting.desired, &mut acting.kernel) {
         Ok(true) => expect_foreign(acting),
         Ok(false) => {}
         Err(error) => note_unreadable(acting, &error),
@@ -697,7 +699,7 @@ fn remove_leftovers(acting: &mut Acting, report: &Report) {
     if acting.leftovers_at.is_none_or(|at| at > Instant::now()) {
         return;
     }
-    let problems = block_in_place(|| leftovers::remove(&mut acting.kernel, report));
+    let problems = leftovers::remove(&mut acting.kernel, report);
     for problem in &problems {
         tracing::warn!(object = problem.object, reason = problem.reason, "another Calico's stays");
     }

@@ -84,6 +84,11 @@ pub struct Kept {
 }
 
 impl Overlays {
+    /// Whether anything is to be rendered.
+    pub(super) fn is_touched(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Something that all of it depends on may have changed.
     pub fn touch(&mut self) {
         self.dirty.extend(tunnel::ids());

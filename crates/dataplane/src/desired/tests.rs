@@ -233,6 +233,35 @@ fn services_that_nobody_translated_go_nowhere() {
     }
 }
 
+/// The kernel tells of everything that is done to it, by the CNI plugin, by others and by us; an update for each would be
+/// most of what an ADD costs.
+#[test]
+fn what_is_nobodys_business_leaves_nothing_to_do() {
+    let mut node = Node::new();
+    assert!(!node.desired.has_work());
+    node.link("cali2", false);
+    node.link("cali2", true);
+    node.desired.link_removed(&"cali2".parse().unwrap());
+    node.link("cali2", true);
+    assert!(!node.desired.has_work(), "an interface that no endpoint has");
+    let route = node.desired.routes().values().find(|r| r.device.is_some()).unwrap().clone();
+    node.desired.route_changed(route.clone(), true);
+    assert!(!node.desired.has_work(), "the echo of our own route");
+    node.desired.route_changed(route, false);
+    assert!(node.desired.has_work(), "a route of ours is gone");
+    assert!(node.apply().complete && !node.desired.has_work());
+    node.link("cali1", false);
+    assert!(node.desired.has_work(), "an endpoint's interface went down");
+    assert!(node.apply().complete && !node.desired.has_work());
+    node.link("eth7", true);
+    assert!(node.desired.has_work(), "an interface of the host");
+    assert!(node.apply().complete);
+    node.update([changed("two", "cali2", "10.65.0.2/32", &["a"])]);
+    assert!(node.apply().complete);
+    node.assert_settled();
+    assert_eq!(node.desired.workload_state(&id("two")), Some(WorkloadState::Up), "known when it was wanted");
+}
+
 /// What came between forgetting and the change of the route was allowed by the policy of whoever had the address.
 #[test]
 fn an_address_that_moves_loses_connections_made_meanwhile() {

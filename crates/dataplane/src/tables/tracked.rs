@@ -82,6 +82,11 @@ impl<K: Ord + Clone, V: PartialEq> Tracked<K, V> {
             .filter(|d| d.wanted != d.known)
     }
 
+    /// Whether any key differs.
+    pub fn differs(&self) -> bool {
+        self.differences().next().is_some()
+    }
+
     /// Forgets keys that do not differ.
     pub fn settle(&mut self) {
         let (wanted, known) = (&self.wanted, &self.known);
