@@ -71,7 +71,7 @@ impl AnyResource {
 
     /// The value to store.
     pub fn encode(&self) -> bytes::Bytes {
-        bytes::Bytes::from(serde_json::to_vec(&self.stored_json()).expect("JSON values always serialise"))
+        bytes::Bytes::from(crate::codec::to_json(&self.stored_json()).expect("JSON values always serialise"))
     }
 
     pub(crate) fn stored_json(&self) -> Value {

@@ -3,6 +3,7 @@
 //! These are not resources: no metadata, and they are always rewritten whole. Fields unknown to us are kept in `other`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use calico_net::Cidr;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use crate::codec::{DecodeError, without_nulls};
+use crate::codec::{DecodeError, to_json, without_nulls};
 use crate::ipam_configuration::IPAMConfigurationSpec;
 use crate::key::AffinityOwner;
 use crate::meta::Labels;
@@ -80,12 +81,12 @@ pub struct AllocationAttribute {
     /// The handle that releases it.
     #[serde(rename = "handle_id", skip_serializing_if = "Option::is_none")]
     pub handle_id: Option<SmolStr>,
-    /// pod, namespace, node, type, timestamp, … of the active owner.
+    /// pod, namespace, node, type, timestamp, … of the active owner. Shared: a block is copied for every change of it.
     #[serde(rename = "secondary", skip_serializing_if = "Option::is_none")]
-    pub secondary: Option<Labels>,
+    pub secondary: Option<Arc<Labels>>,
     /// The same of an owner in waiting.
     #[serde(rename = "alternateOwnerAttrs", skip_serializing_if = "Option::is_none")]
-    pub alternate_owner_attrs: Option<Labels>,
+    pub alternate_owner_attrs: Option<Arc<Labels>>,
     /// When it was released, while it rests before reuse (RFC 3339).
     #[serde(rename = "releasedAt", skip_serializing_if = "Option::is_none")]
     pub released_at: Option<SmolStr>,
@@ -252,7 +253,7 @@ pub fn decode_record<R: Record>(entry: &Entry) -> Result<R, DecodeError> {
 
 /// Writes a record as it is stored.
 pub fn encode_record<R: Record>(record: &R) -> Bytes {
-    Bytes::from(serde_json::to_vec(record).expect("records have only string keys and plain values"))
+    Bytes::from(to_json(record).expect("records have only string keys and plain values"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use calico_api::ipam::Ordinal;
 use calico_api::{AffinityOwner, AllocationAttribute, IpamBlock, Labels};
@@ -212,7 +213,7 @@ fn attribute(block: &mut IpamBlock, wanted: AllocationAttribute) -> usize {
 }
 
 fn occupy(block: &mut IpamBlock, ordinal: Ordinal, handle: &SmolStr, attributes: &Labels) {
-    let secondary = (!attributes.is_empty()).then(|| attributes.clone());
+    let secondary = (!attributes.is_empty()).then(|| Arc::new(attributes.clone()));
     let wanted =
         AllocationAttribute { handle_id: Some(handle.clone()), secondary, ..AllocationAttribute::default() };
     let index = attribute(block, wanted);

@@ -115,7 +115,7 @@ pub fn allocations(world: &World) -> impl Iterator<Item = Allocation> + '_ {
             let handle = attribute.handle_id.clone().unwrap_or_default();
             let sequence = b.sequence_number_for_allocation.get(&ordinal).copied().unwrap_or(0);
             let both = [&attribute.secondary, &attribute.alternate_owner_attrs];
-            let attributes: Vec<&Labels> = both.into_iter().flatten().collect();
+            let attributes: Vec<&Labels> = both.into_iter().flatten().map(AsRef::as_ref).collect();
             Some(Allocation {
                 user: user(&handle, &attributes),
                 node: node(&handle, &attributes),

@@ -74,7 +74,7 @@ fn world(text: &str) -> World {
                 let (b, _) = blocks.values_mut().find(|(b, _)| b.cidr.contains(address)).expect("a block");
                 let ordinal = block::ordinal(b, address).unwrap();
                 let index = b.allocations[usize::from(ordinal)].unwrap();
-                b.attributes[index].alternate_owner_attrs = Some(labels(attributes));
+                b.attributes[index].alternate_owner_attrs = Some(labels(attributes).into());
             }
             ["resting", address] => {
                 let address = address.parse().unwrap();

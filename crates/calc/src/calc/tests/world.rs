@@ -1,6 +1,7 @@
 //! Small random datastores: few keys, few values, so that everything meets everything.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use calico_api::kubernetes::endpoint_slice::{EndpointSliceSpec, SlicePort};
 use calico_api::number::Order;
@@ -494,7 +495,7 @@ impl Dice {
         let attributes = (0..3).map(|_| {
             let node = self.text(&nodes);
             AllocationAttribute {
-                secondary: self.percent(90).then(|| [("node".into(), node)].into_iter().collect()),
+                secondary: self.percent(90).then(|| Arc::new([("node".into(), node)].into_iter().collect())),
                 released_at: self.percent(10).then(|| "2026-01-01T00:00:00Z".into()),
                 ..AllocationAttribute::default()
             }

@@ -42,7 +42,7 @@ async fn show_address(resources: &Resources, ip: IpAddr) -> anyhow::Result<Strin
         None => text += "No attributes defined\n",
         Some(attributes) => {
             text += "Attributes:\n";
-            for (key, value) in attributes {
+            for (key, value) in &*attributes {
                 text += &format!("  {key}: {value}\n");
             }
         }

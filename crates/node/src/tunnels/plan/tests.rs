@@ -15,7 +15,8 @@ fn assigned(text: &str) -> Assigned {
 }
 
 fn assignment(attributes: Labels) -> Assignment {
-    let attribute = AllocationAttribute { secondary: Some(attributes), ..AllocationAttribute::default() };
+    let attribute =
+        AllocationAttribute { secondary: Some(attributes.into()), ..AllocationAttribute::default() };
     Assignment { block: "10.1.0.0/26".parse().unwrap(), owner: None, attribute, sequence: None }
 }
 

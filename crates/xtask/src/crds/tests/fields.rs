@@ -226,7 +226,7 @@ fn records() -> Vec<(Key, bytes::Bytes)> {
     let cidr: calico_net::Cidr = "10.65.0.0/26".parse().expect("a prefix");
     let owner = AffinityOwner::Host("n".into());
     let other = indexmap::IndexMap::new;
-    let labels = || Some(Labels::from([("node".into(), "n".into())]));
+    let labels = || Some(std::sync::Arc::new(Labels::from([("node".into(), "n".into())])));
     let block = IpamBlock {
         cidr,
         affinity: Some(owner.clone()),
