@@ -122,6 +122,8 @@ impl Addresses {
 struct Attached {
     host: IfName,
     mac: Mac,
+    /// The interface that the endpoint is named after.
+    endpoint: SmolStr,
 }
 
 /// Everything of both families.
@@ -261,24 +263,28 @@ impl Job<'_> {
         })
         .await
         .map_err(|e| CniError::generic("cannot make the container's interface", e))??;
-        let attached = Attached { host, mac: created.container_mac };
-        if let Err(error) = self.store_endpoint(&attached, &given.addresses, existing).await {
-            delete_link(attached.host).await;
-            return Err(error);
+        let mac = created.container_mac;
+        match self.store_endpoint(&host, mac, &given.addresses, existing).await {
+            Ok(endpoint) => Ok(Attached { host, mac, endpoint }),
+            Err(error) => {
+                delete_link(host).await;
+                Err(error)
+            }
         }
-        Ok(attached)
     }
 
+    /// Writes the endpoint; the interface that it is named after.
     async fn store_endpoint(
         &self,
-        attached: &Attached,
+        host: &IfName,
+        mac: Mac,
         addresses: &[IpAddr],
         mut existing: Option<Stored>,
-    ) -> Result<(), CniError> {
+    ) -> Result<SmolStr, CniError> {
         let Job { context, conf, identity, pod, wishes, .. } = self;
         for _ in 0..MAX_CONFLICTS {
             let old = existing.as_ref().map(|(_, e)| e.clone());
-            let mut wanted = endpoint(old, identity, conf, &attached.host, Some(attached.mac), addresses);
+            let mut wanted = endpoint(old, identity, conf, host, Some(mac), addresses);
             if let Some(facts) = pod {
                 let prefix = &context.interface_prefix;
                 crate::pod::describe(&mut wanted, &facts.pod, prefix, wishes, addresses)?;
@@ -295,7 +301,7 @@ impl Job<'_> {
                 }
             };
             match context.store.commit(&[write]).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(wanted.spec.endpoint),
                 Err(CommitError::Conflict { .. }) => existing = find_endpoint(context, identity).await?,
                 Err(error) => return Err(unavailable(&error)),
             }
@@ -342,7 +348,8 @@ async fn join(
         old.spec.interface_name.parse().map_err(|e| CniError::generic("the endpoint's interface", e))?;
     let mac = old.spec.mac.parse().map_err(|e| CniError::generic("the endpoint's MAC", e))?;
     let given = Addresses::of(addresses_of(old));
-    Ok(result(conf, arguments, &given, &Attached { host, mac }))
+    let endpoint = old.spec.endpoint.clone();
+    Ok(result(conf, arguments, &given, &Attached { host, mac, endpoint }))
 }
 
 fn read_mtu(conf: &NetConf) -> Result<u32, CniError> {
@@ -377,7 +384,7 @@ async fn wait_live(
         conf.policy_setup_timeout_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
     let Some(patience) = patience(configured.or(context.patience), spent) else { return };
     let workload = SmolStr::from(format!("{}/{}", identity.namespace, identity.workload()));
-    let endpoint = [identity.orchestrator.clone(), workload, identity.ifname.clone()];
+    let endpoint = [identity.orchestrator.clone(), workload, attached.endpoint.clone()];
     let mac = context.keeps_endpoints.then_some(attached.mac);
     let expected = Expected { endpoint, mac, addresses: given.addresses.clone() };
     let began = Instant::now();

@@ -153,7 +153,10 @@ pub fn endpoint(
     spec.node = identity.node.clone();
     spec.container_id = identity.container_id.clone();
     spec.pod = identity.pod.clone().unwrap_or_default();
-    spec.endpoint = identity.ifname.clone();
+    // A reused one keeps the interface that it was named after, whatever the one of now is called (spec 5 §1.6).
+    if spec.endpoint.is_empty() {
+        spec.endpoint = identity.ifname.clone();
+    }
     spec.ip_networks = addresses.iter().map(|a| format_smolstr!("{}", Cidr::host(*a))).collect();
     spec.interface_name = SmolStr::new(interface.as_str());
     spec.mac = mac.map(|m| format_smolstr!("{m}")).unwrap_or_default();

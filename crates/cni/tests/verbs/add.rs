@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use calico_api::{Key, Kind};
+use calico_api::{Key, Kind, Selection, WorkloadEndpointSpec, decode};
 use calico_cni::arguments::Verb;
 use calico_cni::context::{Context, Expected, Live};
 use calico_cni::version::SpecVersion;
@@ -143,6 +143,29 @@ fn a_repeated_add_keeps_the_addresses() {
             clean.endpoints.is_empty() && clean.handles.is_empty() && clean.assigned.is_empty(),
             "{clean:?}"
         );
+    });
+}
+
+/// A pod has one interface: another sandbox of it, whose interface has another name, takes over the endpoint as it is
+/// named (spec 5 §1.6).
+#[test]
+fn an_endpoint_stays_named_after_its_first_interface() {
+    on_host(async |world| {
+        let first = Container::of_pod("sandbox-1", "pod");
+        world.add(&first, &conf()).await;
+        let before = world.footprint().await.endpoints;
+        let second = Container { ifname: "net1".to_owned(), ..Container::of_pod("sandbox-2", "pod") };
+        world.add(&second, &conf()).await;
+        assert_eq!(world.footprint().await.endpoints, before);
+        let selection = Selection::all(Kind::WorkloadEndpoint);
+        let entry = world.store.list(&selection).await.unwrap().entries.remove(0);
+        let endpoint = decode::<WorkloadEndpointSpec>(&entry).unwrap();
+        assert_eq!(endpoint.spec.container_id, "sandbox-2");
+        assert_eq!(endpoint.spec.endpoint, "eth0", "as in its name, {}", endpoint.metadata.name);
+        assert!(endpoint.metadata.name.ends_with("-eth0"), "{:?}", endpoint.metadata);
+        assert_eq!(world.check(&second, &conf()).await, Ok(()));
+        world.del(&second, &conf()).await;
+        assert!(world.footprint().await.endpoints.is_empty());
     });
 }
 

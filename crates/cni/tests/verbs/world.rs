@@ -262,11 +262,17 @@ pub struct Container {
     pub id: String,
     pub netns: Netns,
     pub args: String,
+    pub ifname: String,
 }
 
 impl Container {
     pub fn new(id: &str) -> Container {
-        Container { id: id.to_owned(), netns: Netns::create().unwrap(), args: String::new() }
+        Container {
+            id: id.to_owned(),
+            netns: Netns::create().unwrap(),
+            args: String::new(),
+            ifname: "eth0".to_owned(),
+        }
     }
 
     /// A sandbox of pod `ns1/<pod>`.
@@ -286,7 +292,7 @@ impl Container {
             verb,
             container_id: self.id.clone(),
             netns: format!("/run/netns/{}", self.id),
-            ifname: "eth0".to_owned(),
+            ifname: self.ifname.clone(),
             args: self.args.clone(),
             path: "/usr/lib/cni".to_owned(),
         }
