@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -283,5 +283,46 @@ pub fn tear_down(dir: &Path) -> Result<()> {
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
+    if let Err(error) = await_removal() {
+        eprintln!("calico lab: the kernel may still be removing the lab's namespaces: {error:#}");
+    }
     std::fs::remove_dir_all(dir).with_context(|| format!("{}", dir.display()))
+}
+
+/// How long the kernel may take to remove the namespaces of a lab with hundreds of workloads.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// Waits until the kernel has removed the network namespaces that nobody has any more. It does so in the background,
+/// first come, first served, and holds up everybody's changes of interfaces and routes meanwhile: what began now would be
+/// slow for seconds. A namespace with one end of a wire is sent after them; its other end tells when its turn was.
+fn await_removal() -> Result<()> {
+    let mut watcher = spawn_apart()?;
+    let outcome = i32::try_from(watcher.id()).map_err(Into::into).and_then(await_turn);
+    watcher.kill().and_then(|()| watcher.wait())?;
+    outcome
+}
+
+/// Sends a namespace to be removed, and watches where the process `here` runs until it is.
+fn await_turn(here: i32) -> Result<()> {
+    let mut last = spawn_apart()?;
+    let peer = last.id().to_string();
+    let wired = in_place(here, "ip").and_then(|mut ip| {
+        output(ip.args(["link", "add", "near", "type", "veth", "peer", "name", "far", "netns", &peer]))
+    });
+    last.kill().and_then(|()| last.wait())?;
+    wired?;
+    let is_gone =
+        || in_place(here, "ip").is_ok_and(|mut ip| output(ip.args(["link", "show", "near"])).is_err());
+    if !crate::wait::until(REMOVAL, Duration::from_millis(20), is_gone) {
+        bail!("not done after {} s", REMOVAL.as_secs());
+    }
+    Ok(())
+}
+
+/// A process that does nothing in a network namespace of its own.
+fn spawn_apart() -> Result<Child> {
+    let mut command = Command::new("sleep");
+    command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    namespace::isolate(&mut command, CloneFlags::CLONE_NEWNET);
+    command.spawn().context("sleep")
 }
