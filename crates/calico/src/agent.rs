@@ -42,8 +42,9 @@ use crate::servers::{HealthServer, spawn_metrics};
 /// The exit code that asks to be started again: options changed that only a new process takes (spec 3 §6.1).
 const RESTART: u8 = 129;
 
-/// Threads of the runtime: one does CNI requests, the datastore and BGP. The loop that programs the kernel, which blocks
-/// while it does, has a thread of its own; with more than these two most of an ADD was handing it from one to another.
+/// Threads of the runtime: one does CNI requests, the datastore and whoever asks how it goes. The loop that programs the
+/// kernel, which blocks while it does, and the one that computes what BIRD is told have threads of their own; with more
+/// of the runtime's a fifth of an ADD was handing it from one to another.
 const WORKERS: usize = 1;
 
 /// The agent's loop in health reports.
@@ -151,14 +152,15 @@ async fn run(log: Log) -> Result<Exit> {
     let args = NodeArgs::from_vars(store.clone(), started, ready, health, node_metrics, &variable)?;
     let args = NodeArgs { services: natives, ipip_is_speakers: !programs_ipip(&config), ..args };
     let bgp_shutdown = shutdown.clone();
-    roles.spawn("BGP", async move {
+    let bgp = on_thread("bgp", async move {
         calico_node::run(args, bgp_shutdown.clone()).await;
         if !has_bgp {
             // There may be nothing to do on such a node, now or ever.
             bgp_shutdown.cancelled().await;
         }
-        Ok(())
     });
+    let bgp = bgp.context("cannot start a thread")?;
+    roles.spawn("BGP", async move { bgp.await.context("its thread broke") });
     let options = Options { node, local, sysctl: Sysctl::default(), in_force, tunnels_ready };
     let agent = Agent::new(options, store, live, condition, felix_metrics);
     let felix = on_thread(FELIX, agent.run(shutdown)).context("cannot start a thread")?;
@@ -166,7 +168,7 @@ async fn run(log: Log) -> Result<Exit> {
     roles.run().await
 }
 
-/// Runs what blocks on a thread of its own; its timers, sockets and tasks are the runtime's.
+/// Runs what blocks or computes for long on a thread of its own; its timers, sockets and tasks are the runtime's.
 fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl Future<Output = T> + Send + 'static,
