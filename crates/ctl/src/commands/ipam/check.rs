@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use calico_api::{Kind, NodeSpec, WorkloadEndpointSpec};
+use calico_api::{AffinityOwner, Kind, NodeSpec, WorkloadEndpointSpec};
 use calico_ipam::check::{CheckReport, Fault, Users, check};
 use calico_ipam::{Collect, Known, block};
 use calico_net::{Cidr, Family};
@@ -19,8 +19,9 @@ pub(super) async fn run(
     args: &IpamCheckArgs,
     context: &mut Context,
 ) -> anyhow::Result<()> {
-    let users = users(resources).await?;
+    let mut users = users(resources).await?;
     let known = survey(&*resources.store).await?;
+    add_virtual(&known, &mut users);
     let mut report = check(&known, Some(&users));
     if report.faults.iter().any(is_of_address) {
         // Endpoints came and went between the two reads. What is still so after a third is no race, but for a workload
@@ -89,6 +90,17 @@ fn show_all(known: &Known, users: &Users, context: &mut Context) -> anyhow::Resu
     Ok(())
 }
 
+/// What is assigned from blocks of no node, as load balancers' are, has users that are no endpoints: its owner answers for it.
+fn add_virtual(known: &Known, users: &mut Users) {
+    for (_, held) in Family::ALL.into_iter().flat_map(|family| known.blocks(family)) {
+        let Some((b, _)) = held else { continue };
+        let Some(owner @ AffinityOwner::Virtual(_)) = b.owner() else { continue };
+        for address in block::used(b).filter_map(|(ordinal, _)| block::address(b, ordinal)) {
+            users.entry(address).or_default().push(owner.to_string().into());
+        }
+    }
+}
+
 /// Who uses which address: workloads, and nodes for their tunnels.
 async fn users(resources: &Resources) -> anyhow::Result<Users> {
     let mut users: Users = BTreeMap::new();
@@ -120,7 +132,32 @@ async fn users(resources: &Resources) -> anyhow::Result<Users> {
 
 #[cfg(test)]
 mod tests {
+    use calico_api::{Entry, Key};
+
     use super::*;
+
+    #[test]
+    fn addresses_of_load_balancers_are_no_leaks() {
+        let mut known = Known::new();
+        for (cidr, owner) in [("10.0.0.0/30", "virtual:load-balancer"), ("10.0.0.4/30", "host:n1")] {
+            let value = serde_json::json!({
+                "cidr": cidr, "affinity": owner, "allocations": [0, null, null, null], "unallocated": [1, 2, 3],
+                "attributes": [{"handle_id": "h"}]
+            });
+            let key = Key::Block(cidr.parse().unwrap());
+            known.observe(&Entry { key, value: value.to_string().into(), revision: 1.into() });
+        }
+        let mut users = Users::new();
+        add_virtual(&known, &mut users);
+        let address: IpAddr = "10.0.0.0".parse().unwrap();
+        assert_eq!(users, Users::from([(address, vec!["virtual:load-balancer".into()])]));
+        let faults = check(&known, Some(&users)).faults;
+        let leaked: Vec<&Fault> = faults.iter().filter(|fault| is_of_address(fault)).collect();
+        assert!(
+            matches!(leaked[..], [Fault::Leaked { address, .. }] if address.to_string() == "10.0.0.4"),
+            "{faults:?}"
+        );
+    }
 
     #[test]
     fn users_who_come_or_go_while_we_look_are_no_fault() {
