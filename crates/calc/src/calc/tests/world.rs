@@ -388,14 +388,19 @@ impl Dice {
 
     fn rule(&mut self) -> Rule {
         let protocol = self.rarely(&["TCP", "udp", "ICMP", "4", "nonsense"]);
+        // Every field is named, so that one that is new does not compile until it is made here.
         Rule {
+            action: self.one(&[Action::Allow, Action::Deny, Action::Pass, Action::Log]),
             protocol: (!protocol.is_empty() && (protocol != "nonsense" || self.percent(10)))
                 .then(|| protocol.as_str().into()),
             ip_version: self.percent(10).then_some(4),
             icmp: self.percent(10).then_some(IcmpMatch { icmp_type: Some(8), code: None }),
             source: self.entity(),
             destination: self.entity(),
-            ..Rule::new(self.one(&[Action::Allow, Action::Deny, Action::Pass, Action::Log]))
+            not_protocol: self.percent(10).then(|| "UDP".into()),
+            not_icmp: self.percent(5).then_some(IcmpMatch { icmp_type: Some(3), code: Some(1) }),
+            http: None,
+            metadata: None,
         }
     }
 
