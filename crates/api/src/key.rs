@@ -231,7 +231,9 @@ fn unescape(text: &str) -> SmolStr {
 fn parse_cidr(text: &str, family: &str) -> Option<Cidr> {
     let (addr, len) = text.rsplit_once('-')?;
     let cidr: Cidr = format!("{addr}/{len}").parse().ok()?;
-    (format!("ipv{}", cidr.family().number()) == family).then_some(cidr)
+    // One that is written otherwise, with host bits for instance, is another key, and no block of IPAM's.
+    let is_ours = cidr.key_name() == text && format!("ipv{}", cidr.family().number()) == family;
+    is_ours.then_some(cidr)
 }
 
 fn parse(path: &str) -> Option<Key> {

@@ -183,6 +183,12 @@ impl Assign {
         known.affinities(&self.request.owner, family).map(|(cidr, _)| cidr).filter(in_pools).collect()
     }
 
+    /// Whether the pool of a block has blocks of its size.
+    fn has_block_size(&self, block: Cidr) -> bool {
+        let pools = self.pools.get(&block.family()).map_or(&[][..], Vec::as_slice);
+        pools.iter().any(|pool| pool.cidr.covers(&block) && pool.block_len == block.prefix_len())
+    }
+
     /// Takes what a block can give towards `wanted`.
     fn pick<'a>(
         &self,
@@ -219,6 +225,11 @@ impl Assign {
             let taken = picks.iter().filter(|p| p.family == cidr.family()).map(|p| p.addresses.len()).sum();
             let wanted = self.missing(cidr.family()).saturating_sub(taken);
             if wanted == 0 || picks.len() == MAX_PICKS {
+                continue;
+            }
+            // A claim of another size than the pool's blocks has now, whose block was never made: that one could overlap
+            // others. It is left to collection.
+            if view.known.record(&Key::Block(cidr)).is_none() && !self.has_block_size(cidr) {
                 continue;
             }
             match affinity::claim(view.known, &self.request.owner, cidr, self.now)? {

@@ -31,6 +31,9 @@ fn refuses_foreign_keys() {
         "/calico/resources/v3/projectcalico.org/nodes/a/b",
         "/calico/resources/v3/projectcalico.org/networkpolicies/a",
         "/calico/ipam/v2/assignment/ipv6/block/10.244.119.0-26",
+        "/calico/ipam/v2/assignment/ipv4/block/10.244.119.24-26",
+        "/calico/ipam/v2/assignment/ipv4/block/10.244.119.0-026",
+        "/calico/ipam/v2/host/n1/ipv6/block/fd00:0::-122",
         "/calico/v1/policy/tier/default/policy/x",
         "/registry/pods/x",
     ] {

@@ -65,6 +65,20 @@ fn assert_clean(store: &MemoryStore) {
     );
 }
 
+/// A claim of a larger block than the pool's, with a smaller one in its place: making it would give away what is in use.
+#[test]
+fn a_claim_of_another_size_makes_no_block() {
+    let mut store = cluster("10.0.0.0/27", 29);
+    let used = addresses(&assign(&mut store, "n1", "old", 4).unwrap());
+    let large: Cidr = Cidr::new(used[0], 28).unwrap();
+    let claim = Key::Affinity { owner: AffinityOwner::Host("n1".into()), block: large };
+    store.put(claim, serde_json::json!({"state": "confirmed"}).to_string());
+    let given = addresses(&assign(&mut store, "n1", "new", 12).unwrap());
+    assert!(given.iter().all(|address| !used.contains(address)), "{given:?} of {used:?}");
+    assert!(store.get(&Key::Block(large)).is_none() && check(&store.known(), None).faults.is_empty());
+    assert_eq!(given.len(), 12);
+}
+
 #[test]
 fn the_common_assignment_is_one_commit() {
     let mut store = cluster("10.0.0.0/16", 26);
