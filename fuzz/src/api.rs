@@ -160,8 +160,9 @@ pub fn file(data: &[u8]) {
 
 /// Any JSON value as the command line prints it in YAML.
 pub fn yaml(data: &[u8]) {
-    // YAML reads no key of more than 1,024 characters in the form that is written; nothing of ours has such keys.
-    if data.len() > 500 {
+    // YAML reads no key of more than 1,024 characters in the form that is written, where one byte may be four characters;
+    // nothing of ours has such keys.
+    if data.len() > 250 {
         return;
     }
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return };

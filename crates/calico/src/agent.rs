@@ -69,13 +69,14 @@ pub fn main(log: Log) -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
         tracing::warn!(%error, "huge pages stay on: the agent takes more memory than it needs");
     }
-    // Held until the process ends, after everything that the runtime runs.
+    // Held until the process ends: its threads may be in the kernel until then.
     let lock = AgentLock::take(Path::new(LOCK));
     let outcome = lock.as_ref().map_err(|error| anyhow::anyhow!("{error}")).and_then(|_| {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
         runtime.context("cannot start")?.block_on(run(log))
     });
+    std::mem::forget(lock);
     match outcome {
         Ok(Exit::Shutdown) => ExitCode::SUCCESS,
         Ok(Exit::Restart(_)) => ExitCode::from(RESTART),
@@ -238,7 +239,9 @@ fn spawn_renewal(api: Arc<dyn Api>, node: &str, shutdown: &CancellationToken) ->
     if settings.api_server.is_some() {
         let paths = Paths::new(std::env::current_exe().context("this program's own file")?);
         let renewal = async move { renewal::renew(&settings, &paths, &*api).await };
-        tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal));
+        // It waits for the disk.
+        let renewing = on_thread("renewal", shutdown.clone().run_until_cancelled_owned(renewal));
+        drop(renewing.context("cannot start a thread")?);
     }
     Ok(())
 }

@@ -259,6 +259,11 @@ impl Desired {
         }
     }
 
+    /// What an interface was last called.
+    pub fn name_of(&self, index: u32) -> Option<&IfName> {
+        self.names.get(&index)
+    }
+
     /// An interface is new or different.
     pub fn link_changed(&mut self, link: Link) {
         let name = link.name.clone();

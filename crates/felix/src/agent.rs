@@ -469,7 +469,9 @@ impl Agent {
         for event in events {
             match event {
                 Event::LinkChanged(link) => {
-                    acting.links_changed |= !acting.desired.settings().routes.is_workload(&link.name);
+                    let ownership = &acting.desired.settings().routes;
+                    let names = acting.desired.name_of(link.index).into_iter().chain([&link.name]);
+                    acting.links_changed |= names.into_iter().any(|name| !ownership.is_workload(name));
                     acting.desired.link_changed(link);
                 }
                 Event::LinkRemoved { index: _, name } => {

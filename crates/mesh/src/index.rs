@@ -147,7 +147,7 @@ impl Index {
     fn update_resource(&mut self, key: &ResourceKey, entry: Option<&Entry>) {
         let mut texts = Vec::new();
         let name = key.name.clone();
-        let mut changed = true;
+        let mut changed;
         match key.kind {
             Kind::Node => {
                 let facts = read(entry, &mut texts, node_facts);
@@ -167,11 +167,8 @@ impl Index {
                     ranges = ServiceRanges::read(&config.spec, texts);
                     config_facts(config, texts)
                 });
-                if name == "default" {
-                    self.world.services.set_ranges(ranges);
-                }
-                // Ranges count too, and are not compared: this resource changes seldom.
-                replace(&mut self.world.configs, name, facts);
+                let other_ranges = name == "default" && self.world.services.set_ranges(ranges);
+                changed = replace(&mut self.world.configs, name, facts) || other_ranges;
             }
             Kind::IPPool => {
                 let facts = read(entry, &mut texts, pool_facts);

@@ -1,4 +1,4 @@
-//! Several reads as one etcd transaction: one round trip, and one snapshot of everything.
+//! Several reads as one etcd transaction, one round trip. What is too much for one takes more.
 
 use calico_api::{Entry, Key, Selection};
 use calico_store::{Fault, Found, ListError, MAX_WRITES, ReadError, Store, key_range};

@@ -154,6 +154,7 @@ impl Desired {
             None => overlays.vteps.remove(&id),
         };
         if new.is_none() && handing_over {
+            overlays.handovers += u64::from(old.is_some());
             overlays.retired.extend(old.map(|vtep| (id, vtep)));
             return;
         }

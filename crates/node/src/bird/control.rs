@@ -41,7 +41,11 @@ pub async fn ask(socket: &Path, command: &str) -> Result<Answer, ControlError> {
 }
 
 async fn converse(socket: &Path, command: &str) -> Result<Answer, ControlError> {
-    let mut stream = UnixStream::connect(socket).await?;
+    let mut stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        // Nobody has accepted those who asked before: its queue is full.
+        io::ErrorKind::WouldBlock => ControlError::Silent,
+        _ => error.into(),
+    })?;
     let pid = stream.peer_cred()?.pid();
     stream.write_all(command.as_bytes()).await?;
     let mut decoder = ReplyDecoder::new();

@@ -403,6 +403,10 @@ fn a_daemon_that_hangs_is_replaced_and_no_route_goes_meanwhile() {
     wait_for("an answer", || !block_on(is_silent(a.bird.paths())));
     assert_eq!(a.pid(), Some(hung));
     signal(rustix::process::Signal::STOP);
+    // Whoever asks and goes away leaves a place in the daemon's queue taken, and there are nine.
+    let is_full = |_| block_on(tokio::net::UnixStream::connect(&a.bird.paths().socket)).is_err();
+    assert!((0..64).any(is_full), "the queue of {hung} has no end");
+    assert!(block_on(is_silent(a.bird.paths())), "and that is silence");
     wait_for("another daemon", || {
         let kept = [a.bird_routes().contains("10.20.2.0/26"), b.bird_routes().contains("10.20.1.0/26")];
         assert_eq!(kept, [true; 2]);

@@ -182,19 +182,19 @@ pub(super) async fn what_is_read_at_once_is_what_is_read_one_by_one(subject: &dy
     let store = subject.fresh().await;
     let nothing = store.read(&[], &[]).await.unwrap();
     assert!(nothing.entries.is_empty() && nothing.listings.is_empty());
-    let keys: Vec<Key> = (0..subject.long_list()).map(|n| policy("many", &format!("p{n:05}"))).collect();
+    let keys: Vec<Key> = (0..subject.long_list()).map(|n| policy("a", &format!("p{n:05}"))).collect();
     fill(&*store, &keys).await;
-    fill(&*store, &[policy("few", "p"), Key::resource(Kind::HostEndpoint, "", "h")]).await;
+    fill(&*store, &[policy("ab", "p"), Key::resource(Kind::GlobalNetworkSet, "", "s")]).await;
     let namespace = |name: &str| Selection::Resources {
         kind: Kind::NetworkPolicy,
         namespace: Some(name.into()),
         name_prefix: "".into(),
     };
     let selections =
-        [namespace("none"), namespace("many"), namespace("few"), Selection::all(Kind::HostEndpoint)];
+        [namespace("b"), namespace("a"), namespace("ab"), Selection::all(Kind::GlobalNetworkSet)];
     let mut asked: Vec<Key> = keys.iter().take(2 * MAX_WRITES).cloned().collect();
-    asked.insert(1, policy("many", "absent"));
-    asked.push(policy("few", "p"));
+    asked.insert(1, policy("a", "absent"));
+    asked.push(policy("ab", "p"));
     let found = store.read(&asked, &selections).await.unwrap();
     assert_eq!((found.entries.len(), found.listings.len()), (asked.len(), selections.len()));
     for (key, entry) in asked.iter().zip(&found.entries) {
