@@ -69,14 +69,13 @@ pub fn main(log: Log) -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
         tracing::warn!(%error, "huge pages stay on: the agent takes more memory than it needs");
     }
-    // Held until the process ends: its threads may be in the kernel until then.
+    // Held until the process is about to end, after everything that the runtime runs.
     let lock = AgentLock::take(Path::new(LOCK));
     let outcome = lock.as_ref().map_err(|error| anyhow::anyhow!("{error}")).and_then(|_| {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
         runtime.context("cannot start")?.block_on(run(log))
     });
-    std::mem::forget(lock);
     match outcome {
         Ok(Exit::Shutdown) => ExitCode::SUCCESS,
         Ok(Exit::Restart(_)) => ExitCode::from(RESTART),
