@@ -1,32 +1,15 @@
 //! Whole commands against an embedded store: Calico's own data in, Calico's own output out.
 
-use std::cell::RefCell;
-use std::io::Write;
 use std::path::Path;
-use std::rc::Rc;
 
 use calico_api::{Key, Write as Step};
 use calico_store::Store;
+use calico_testkit::captured::Captured;
 
 use crate::Context;
 
 /// In a command line: without `--allow-version-mismatch`.
 const OWN_VERSION_ONLY: &str = " #own-version";
-
-/// A writer whose text can be looked at afterwards.
-#[derive(Clone, Default)]
-pub(crate) struct Captured(pub(crate) Rc<RefCell<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A datastore of its own, with calicoctl pointed at it.
 struct Bench {
@@ -71,7 +54,7 @@ impl Bench {
         let arguments = std::iter::once("calicoctl").chain(line.split(' ')).map(std::ffi::OsString::from);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(crate::run(arguments, &mut context)).map_err(|e| format!("{e:#}"));
-        let output = String::from_utf8(output.0.borrow().clone()).unwrap();
+        let output = output.text();
         Outcome { output, result }
     }
 

@@ -8,26 +8,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test of files reads files and its update switch")]
 #![allow(clippy::unwrap_used, reason = "what cannot be read or run fails the test")]
 
-use std::cell::RefCell;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use calico_ctl::Context;
-
-#[derive(Clone, Default)]
-struct Captured(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use calico_testkit::captured::Captured;
 
 /// A directory with the files and the datastore of one Markdown file.
 struct Desk(tempfile::TempDir);
@@ -49,7 +33,7 @@ impl Desk {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(calico_ctl::run(arguments.iter().map(Into::into), &mut context));
-        let mut text = String::from_utf8(output.0.borrow().clone()).unwrap();
+        let mut text = output.text();
         // A code alone is what a script sees of an answer that is printed.
         if let Err(error) = &result
             && !error.is::<calico_ctl::ExitWith>()

@@ -3,29 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "a test of files writes a kubeconfig")]
 #![allow(clippy::unwrap_used, reason = "what cannot be read or run fails the test")]
 
-use std::cell::RefCell;
-use std::io::Write;
 use std::path::Path;
-use std::rc::Rc;
 
 use calico_api::document::parse_values;
 use calico_ctl::Context;
 use calico_testkit::api_server::{ADMIN, ApiServer};
+use calico_testkit::captured::Captured;
 use serde_json::{Value, json};
-
-#[derive(Clone, Default)]
-struct Captured(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What a command line prints, on a kubeconfig's cluster; words stand between blanks.
 fn run(kubeconfig: &Path, line: &str, input: &str) -> Result<String, String> {
@@ -43,7 +27,7 @@ fn run(kubeconfig: &Path, line: &str, input: &str) -> Result<String, String> {
     let arguments = std::iter::once("calicoctl").chain(line.split(' ')).map(std::ffi::OsString::from);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let result = runtime.block_on(calico_ctl::run(arguments, &mut context));
-    let text = String::from_utf8(output.0.borrow().clone()).unwrap();
+    let text = output.text();
     result.map(|()| text).map_err(|e| format!("{e:#}"))
 }
 

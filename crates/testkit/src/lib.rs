@@ -8,4 +8,5 @@
 
 pub mod adversary;
 pub mod api_server;
+pub mod captured;
 pub mod mutation;

@@ -9,11 +9,11 @@ use calico_api::{CalicoNodeStatusSpec, NodeBgp, NodeStatusReport};
 use calico_mesh::birdc::PeerKind;
 use calico_mesh::plan::WarningKind;
 use calico_store::EmbeddedStore;
+use calico_testkit::captured::Captured;
 use clap::Parser;
 
 use super::*;
 use crate::args::{BgpCommand, Cli, Command};
-use crate::tests::Captured;
 
 struct Cluster {
     _directory: tempfile::TempDir,
@@ -73,7 +73,7 @@ impl Cluster {
             result
         };
         let (result, ()) = block_on(async { tokio::join!(command, nodes(&self.path, silent, &is_done)) });
-        let text = String::from_utf8(output.0.borrow().clone()).unwrap();
+        let text = output.text();
         (text, result)
     }
 
