@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use calico_store::config::{ConfigError, KubernetesConfig, Settings};
+use calico_store::error::chain;
 use calico_store_kube::{ConnectError, KubeClient};
 use serde_json::Value;
 
@@ -82,13 +83,3 @@ impl Api for Kubernetes {
 
 const JSON: &str = "application/json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
