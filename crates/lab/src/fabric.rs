@@ -311,8 +311,11 @@ fn await_turn(here: i32) -> Result<()> {
     });
     last.kill().and_then(|()| last.wait())?;
     wired?;
-    let is_gone =
-        || in_place(here, "ip").is_ok_and(|mut ip| output(ip.args(["link", "show", "near"])).is_err());
+    // A list that cannot be had says nothing.
+    let is_gone = || {
+        let links = in_place(here, "ip").and_then(|mut ip| output(ip.args(["-o", "link", "show"])));
+        links.is_ok_and(|links| !links.contains(" near@"))
+    };
     if !crate::wait::until(REMOVAL, Duration::from_millis(20), is_gone) {
         bail!("not done after {} s", REMOVAL.as_secs());
     }
