@@ -69,7 +69,7 @@ pub fn main(log: Log) -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
         tracing::warn!(%error, "huge pages stay on: the agent takes more memory than it needs");
     }
-    // Held until the process is about to end, after everything that the runtime runs.
+    // Held until the process is about to end; a thread that gets no end of its work may be in the kernel a moment longer.
     let lock = AgentLock::take(Path::new(LOCK));
     let outcome = lock.as_ref().map_err(|error| anyhow::anyhow!("{error}")).and_then(|_| {
         let runtime =

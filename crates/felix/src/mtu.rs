@@ -14,8 +14,8 @@ pub const MTU_FILE: &str = "/var/lib/calico/mtu";
 /// The MTU where no interface of the host matches.
 const FALLBACK: u32 = 1460;
 
-/// The smallest MTU of those of the host's own interfaces that are up and match `MTUIfacePattern`. A pattern that does not compile matches
-/// nothing: the options' table has refused it already.
+/// The smallest MTU of those of the host's own interfaces that are up and match `MTUIfacePattern`. A pattern that does not
+/// compile matches nothing: the options' table has refused it already.
 pub fn resolve_mtu<'a>(links: impl IntoIterator<Item = &'a Link>, pattern: &str) -> u32 {
     let Ok(pattern) = Regex::new(pattern) else { return FALLBACK };
     // A tunnel's MTU follows from the host's: it must not decide it.

@@ -16,14 +16,13 @@ use crate::resources::{ResourceError, Resources};
 
 pub(super) async fn run(resources: &Resources, args: &GetArgs, context: &mut Context) -> anyhow::Result<()> {
     let format = Format::parse(&args.output)?;
-    let groups = find(resources, args, context).await.context("failed to get resources")?;
+    let mut groups = find(resources, args, context).await.context("failed to get resources")?;
     let is_table = !matches!(format, Format::Yaml | Format::Json);
     let facts = if is_table && groups.iter().any(|g| g.kind == Kind::Node) {
         read_facts(resources).await.context("failed to get resources")?
     } else {
         Facts { cluster_asn: Asn::DEFAULT.to_string() }
     };
-    let mut groups = groups;
     if args.export {
         groups.iter_mut().flat_map(|g| &mut g.found).for_each(strip);
     }

@@ -155,6 +155,7 @@ impl Resources {
             let value = calico_api::merge(&entry, &pool)?;
             match self.store.commit(&[Write::update(entry.key.clone(), value, entry.revision)]).await {
                 Ok(_) => {
+                    // No node says that it has seen it: time is all there is to go by.
                     tokio::time::sleep(POOL_GRACE).await;
                     return Ok(Some(pool));
                 }
