@@ -116,6 +116,22 @@ pub struct Rule {
     pub destination: Side,
 }
 
+impl Rule {
+    /// A rule that matches everything.
+    pub fn new(action: Action) -> Rule {
+        Rule {
+            action,
+            family: None,
+            protocol: None,
+            not_protocol: None,
+            icmp: None,
+            not_icmp: None,
+            source: Side::default(),
+            destination: Side::default(),
+        }
+    }
+}
+
 /// The rules of one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {

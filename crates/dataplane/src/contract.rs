@@ -621,14 +621,8 @@ pub fn policy_key(name: &str) -> ResourceKey {
 /// A policy that allows from one IP set, both ways.
 pub fn policy(set: &str) -> Arc<Policy> {
     let rule = PolicyRule {
-        action: Action::Allow,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
         source: Side { ip_sets: vec![IpSetId(set.into())], ..Side::default() },
-        destination: Side::default(),
+        ..PolicyRule::new(Action::Allow)
     };
     Arc::new(Policy { tier: "default".into(), ingress: vec![rule.clone()], egress: vec![rule] })
 }

@@ -15,26 +15,12 @@ pub(crate) fn policy_key(name: &str) -> ResourceKey {
     ResourceKey { kind: Kind::GlobalNetworkPolicy, namespace: SmolStr::default(), name: name.into() }
 }
 
-/// A rule for all packets.
-pub(crate) fn rule(action: Action) -> Rule {
-    Rule {
-        action,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Side::default(),
-        destination: Side::default(),
-    }
-}
-
 /// A rule for TCP to one port.
 pub(crate) fn tcp_rule(action: Action, port: u16) -> Rule {
     Rule {
         protocol: Some(Protocol::TCP),
         destination: Side { ports: vec![PortRange::single(port)], ..Side::default() },
-        ..rule(action)
+        ..Rule::new(action)
     }
 }
 
@@ -88,7 +74,8 @@ impl World {
             let policy = Policy { tier: "t".into(), ingress: rules.clone(), egress: rules.clone() };
             fragment.merge(crate::policy(&policy_key(name), &policy, &config));
         }
-        let open = Profile { ingress: vec![rule(Action::Allow)], egress: vec![rule(Action::Allow)] };
+        let open =
+            Profile { ingress: vec![Rule::new(Action::Allow)], egress: vec![Rule::new(Action::Allow)] };
         fragment.merge(crate::profile("open", &open, &config));
         World { config, fragment }
     }

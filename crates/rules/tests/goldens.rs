@@ -60,16 +60,7 @@ fn load(path: &Path) {
 }
 
 fn rule(action: Action, protocol: Option<Protocol>) -> Rule {
-    Rule {
-        action,
-        family: None,
-        protocol,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Side::default(),
-        destination: Side::default(),
-    }
+    Rule { protocol, ..Rule::new(action) }
 }
 
 fn set(id: &str) -> IpSetId {

@@ -38,16 +38,7 @@ pub(crate) fn translate(rules: &RuleLists, namespace: Option<&str>) -> Result<Tr
 
 /// Rules that deny everything both ways.
 pub(crate) fn deny_all() -> Translation {
-    let deny = Rule {
-        action: Action::Deny,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Side::default(),
-        destination: Side::default(),
-    };
+    let deny = Rule::new(Action::Deny);
     Translation { ingress: vec![deny.clone()], egress: vec![deny], sets: Vec::new() }
 }
 

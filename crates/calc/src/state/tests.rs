@@ -9,14 +9,8 @@ fn set(id: &str) -> IpSetId {
 
 fn policy_using(id: &str) -> Arc<Policy> {
     let rule = Rule {
-        action: crate::change::Action::Allow,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
         source: Side { ip_sets: vec![set(id)], ..Side::default() },
-        destination: Side::default(),
+        ..Rule::new(crate::change::Action::Allow)
     };
     Arc::new(Policy { tier: SmolStr::new("default"), ingress: vec![rule], egress: vec![] })
 }

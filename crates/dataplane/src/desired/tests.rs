@@ -27,14 +27,8 @@ fn policy_key(name: &str) -> ResourceKey {
 
 fn allow_from(set: &str) -> calico_calc::change::Rule {
     calico_calc::change::Rule {
-        action: Action::Allow,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
         source: Side { ip_sets: vec![IpSetId(set.into())], ..Side::default() },
-        destination: Side::default(),
+        ..calico_calc::change::Rule::new(Action::Allow)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Workloads: tiers, profiles, connections, spoofing, sharing.
 
-use calico_calc::change::{Action, TierEnd};
+use calico_calc::change::{Action, Rule, TierEnd};
 use calico_net::Protocol;
 
 use crate::config::{AllowAction, Config, DenyAction};
 use crate::eval::{Fate, Header, Journey, Packet};
 use crate::ir::ct;
-use crate::world::{World, pod, policy_key, rule, tcp, tcp_rule, tiers};
+use crate::world::{World, pod, policy_key, tcp, tcp_rule, tiers};
 
 fn in_to_pod(port: u16) -> Packet {
     tcp("192.0.2.1", "10.0.0.1", port, ["eth0", "cali1"])
@@ -21,7 +21,7 @@ fn tiers_decide_in_order() {
         ("deny-80", vec![tcp_rule(Action::Deny, 80)]),
         ("pass-80", vec![tcp_rule(Action::Pass, 80)]),
         ("allow-81", vec![tcp_rule(Action::Allow, 81)]),
-        ("log", vec![rule(Action::Log)]),
+        ("log", vec![Rule::new(Action::Log)]),
     ];
     type Tiers<'a> = &'a [(&'a str, TierEnd, &'a [&'a str])];
     let cases: [(Tiers<'_>, &[&str], bool); 16] = [

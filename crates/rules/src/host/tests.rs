@@ -1,18 +1,18 @@
 //! Host endpoints: the four classes of policy, failsafes, the endpoint for all other interfaces.
 
-use calico_calc::change::{Action, HostEndpoint, TierEnd};
+use calico_calc::change::{Action, HostEndpoint, Rule, TierEnd};
 use calico_net::Protocol;
 
 use crate::config::{Config, DenyAction};
 use crate::eval::{Fate, Header, Journey, Packet};
 use crate::ir::ct;
-use crate::world::{World, host, pod, rule, tcp, tcp_rule, tiers};
+use crate::world::{World, host, pod, tcp, tcp_rule, tiers};
 
 fn policies() -> [(&'static str, Vec<calico_calc::change::Rule>); 3] {
     [
         ("allow-80", vec![tcp_rule(Action::Allow, 80)]),
         ("deny-80", vec![tcp_rule(Action::Deny, 80)]),
-        ("deny-all", vec![rule(Action::Deny)]),
+        ("deny-all", vec![Rule::new(Action::Deny)]),
     ]
 }
 

@@ -6,7 +6,7 @@ use calico_net::{Family, Protocol};
 use crate::config::Config;
 use crate::fragment::Part;
 use crate::ir::{Action, Match};
-use crate::world::{policy_key, rule, tcp_rule};
+use crate::world::{policy_key, tcp_rule};
 
 fn ingress(rules: Vec<Rule>, config: &Config) -> Part {
     let policy = calico_calc::change::Policy { tier: "t".into(), ingress: rules, egress: Vec::new() };
@@ -27,7 +27,7 @@ fn count(rule: Rule) -> (usize, usize, usize) {
 /// A rule and how many rules, sub-chains and constant sets it becomes.
 #[test]
 fn rules_cost_what_they_must() {
-    let allow = rule(RuleAction::Allow);
+    let allow = Rule::new(RuleAction::Allow);
     let set = |id: &str| IpSetId(id.into());
     assert_eq!(count(allow.clone()), (1, 0, 0), "both families at once");
     assert_eq!(count(tcp_rule(RuleAction::Allow, 80)), (1, 0, 0));
@@ -48,7 +48,7 @@ fn rules_cost_what_they_must() {
 
 #[test]
 fn rules_that_no_packet_meets_are_not_written() {
-    let allow = || rule(RuleAction::Allow);
+    let allow = || Rule::new(RuleAction::Allow);
     let outside_everything = Side { not_nets: nets(&["0.0.0.0/1", "128.0.0.0/1"]), ..Side::default() };
     let v4_to_v6 = Rule {
         source: Side { nets: nets(&["10.0.0.0/8"]), ..Side::default() },
@@ -73,7 +73,7 @@ fn rules_that_no_packet_meets_are_not_written() {
 fn without_a_protocol_a_negated_named_port_only_takes_away() {
     use crate::eval::{Header, Packet, Ruleset};
     let side = Side { not_named_ports: vec![IpSetId("n:web".into())], ..Side::default() };
-    let any = Rule { destination: side, ..rule(RuleAction::Deny) };
+    let any = Rule { destination: side, ..Rule::new(RuleAction::Deny) };
     let tcp = Rule { protocol: Some(Protocol::TCP), ..any.clone() };
     for (rule, meets) in [(any, [true, true, true]), (tcp, [false, false, true])] {
         let mut part = ingress(vec![rule], &Config::default());
@@ -98,7 +98,7 @@ fn without_a_protocol_a_negated_named_port_only_takes_away() {
 fn everything_of_a_family_is_that_family() {
     let any_v4 = Rule {
         source: Side { nets: nets(&["0.0.0.0/0", "10.0.0.0/8"]), ..Side::default() },
-        ..rule(RuleAction::Deny)
+        ..Rule::new(RuleAction::Deny)
     };
     let part = ingress(vec![any_v4], &Config::default());
     assert_eq!(part.chains[0].rules[0].matches, [Match::Family(Family::V4)]);
@@ -112,12 +112,12 @@ fn logs_say_whose_rule_it_is() {
         ("say \"x\"", "say 'x': "),
     ] {
         let config = Config { log_prefix: prefix.into(), ..Config::default() };
-        let part = ingress(vec![rule(RuleAction::Log)], &config);
+        let part = ingress(vec![Rule::new(RuleAction::Log)], &config);
         let Action::Log { prefix, limit: None } = &part.chains[0].rules[0].actions[0] else { panic!() };
         assert_eq!(prefix, expected);
     }
     let long = Config { log_prefix: "é".repeat(100).into(), ..Config::default() };
-    let part = ingress(vec![rule(RuleAction::Log)], &long);
+    let part = ingress(vec![Rule::new(RuleAction::Log)], &long);
     let Action::Log { prefix, .. } = &part.chains[0].rules[0].actions[0] else { panic!() };
     assert!(prefix.len() <= 127 && prefix.ends_with(": "));
 }

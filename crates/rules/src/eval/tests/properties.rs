@@ -163,16 +163,7 @@ fn world(policies: &[Vec<calico_calc::change::Rule>], config: &Config) -> Fragme
 }
 
 fn allow_all() -> Profile {
-    let rule = calico_calc::change::Rule {
-        action: calico_calc::change::Action::Allow,
-        family: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Default::default(),
-        destination: Default::default(),
-    };
+    let rule = calico_calc::change::Rule::new(calico_calc::change::Action::Allow);
     Profile { ingress: vec![rule.clone()], egress: vec![rule] }
 }
 
