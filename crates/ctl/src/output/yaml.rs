@@ -101,8 +101,11 @@ fn scalar_text(text: &str, depth: usize) -> String {
     if is_plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
 }
 
+/// Whether a character may stand for itself (YAML 1.2, 5.1 `c-printable`). The byte order mark and what YAML 1.1 takes for
+/// line breaks may not: readers differ about them.
 fn is_printable(c: char) -> bool {
-    c == '\n' || (!c.is_control() && c != '\u{feff}')
+    const ESCAPED: [char; 5] = ['\u{feff}', '\u{fffe}', '\u{ffff}', '\u{2028}', '\u{2029}'];
+    c == '\n' || (!c.is_control() && !ESCAPED.contains(&c))
 }
 
 /// Texts that a reader would take for a number, a truth value, a time or nothing (YAML 1.1).
@@ -225,6 +228,9 @@ mod tests {
             ("- a", "'- a'"),
             ("fd00::2", "fd00::2"),
             ("a\tb", "\"a\\tb\""),
+            ("a\u{ffff}", "\"a\\uffff\""),
+            ("a\u{fffd}\u{10ffff}", "a\u{fffd}\u{10ffff}"),
+            ("a\u{2028}b", "\"a\\u2028b\""),
             ("\n", "\"\\n\""),
             ("\n\n", "\"\\n\\n\""),
             ("0x1f", "\"0x1f\""),
@@ -242,7 +248,7 @@ mod tests {
         let value = serde_json::json!({
             "b": [1, -2.5, true, null, "x", [], {}, [[1, 2], ["a"]], {"k": {"l": []}}],
             "a": {"text": "one\ntwo\n", "bare": "one\ntwo", "many": "x\n\n\n", "lead": "  x\ny"},
-            "a10": "1e3", "a9": "~", "é": "ü", "two\nlines": {"\n": 1},
+            "a10": "1e3", "a9": "~", "é": "ü", "two\nlines": {"\n": 1}, "\u{ffff}": "\u{fffe} \u{2028}",
         });
         let text = render(&value);
         let read = calico_api::document::parse_values(&text).unwrap();
