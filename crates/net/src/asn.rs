@@ -25,7 +25,8 @@ impl FromStr for Asn {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Asn, String> {
-        let bad = || format!("{text:?} is not an AS number: 0 to 4294967295, or dotted as 1.10");
+        let bad =
+            || format!("{text:?} is not an AS number; use 0 to 4294967295, or dotted text such as 1.10");
         if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return Err(bad());
         }
@@ -45,7 +46,7 @@ impl<'de> Deserialize<'de> for Asn {
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "expected an AS number: 0 to 4294967295, or dotted text such as \"1.10\""
+            expecting = "is not an AS number; use 0 to 4294967295, or dotted text such as 1.10"
         )]
         enum Form {
             Number(u32),

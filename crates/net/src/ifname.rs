@@ -12,7 +12,7 @@ pub struct IfName(SmolStr);
 
 /// The text cannot name an interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an interface name: 1 to 15 bytes, no slash, colon or blank")]
+#[error("{0:?} is not an interface name; use 1 to 15 bytes without slash, colon and blank")]
 pub struct IfNameError(pub String);
 
 impl IfName {

@@ -19,8 +19,13 @@ pub enum PortError {
     #[error("{0:?} is not a port or a range such as 80 or 80:90")]
     Syntax(String),
     /// The range runs backwards.
-    #[error("port range {0:?} runs backwards: the lower port comes first")]
-    Backwards(String),
+    #[error("\"{first}:{last}\" is a range whose first port is after its last; use \"{last}:{first}\"")]
+    Backwards {
+        /// The port that stands first, the higher one.
+        first: u16,
+        /// The port that stands last.
+        last: u16,
+    },
 }
 
 impl PortRange {
@@ -47,7 +52,7 @@ impl FromStr for PortRange {
         let first = number(first).ok_or_else(syntax)?;
         let last = number(last).ok_or_else(syntax)?;
         if first > last {
-            return Err(PortError::Backwards(text.to_owned()));
+            return Err(PortError::Backwards { first, last });
         }
         Ok(PortRange { first, last })
     }
@@ -71,7 +76,10 @@ mod tests {
     fn parses_ports_and_ranges() {
         assert_eq!("80".parse(), Ok(PortRange::single(80)));
         assert_eq!("80:90".parse(), Ok(PortRange { first: 80, last: 90 }));
-        assert!(matches!("90:80".parse::<PortRange>(), Err(PortError::Backwards(_))));
+        let backwards = "90:80".parse::<PortRange>().unwrap_err();
+        assert_eq!(backwards, PortError::Backwards { first: 90, last: 80 });
+        let told = "\"90:80\" is a range whose first port is after its last; use \"80:90\"";
+        assert_eq!(backwards.to_string(), told);
         for bad in ["", "x", "65536", "80-90", "80:", ":80", "+80", "80:90:100"] {
             assert!(matches!(bad.parse::<PortRange>(), Err(PortError::Syntax(_))), "{bad}");
         }

@@ -11,7 +11,7 @@ pub struct Protocol(u8);
 
 /// Not a protocol's name or number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a protocol: use TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255")]
+#[error("{0:?} is not a protocol; use TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255")]
 pub struct ProtocolError(pub String);
 
 const NAMES: [(&str, Protocol); 6] = [
@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Protocol {
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "expected a protocol: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255"
+            expecting = "must be a protocol: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255"
         )]
         enum Form {
             Number(u64),

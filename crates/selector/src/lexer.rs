@@ -13,6 +13,9 @@ const MAX_LABEL: usize = 512;
 /// How much of the offending text an error quotes, in characters.
 const MAX_QUOTED: usize = 20;
 
+/// The longest piece of text that an error shows mended, in bytes.
+const MAX_SHOWN: usize = 80;
+
 /// One token, borrowing from the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
@@ -75,7 +78,18 @@ impl<'a> Lexer<'a> {
             None => smol_str::format_smolstr!("`{rest}`"),
             Some((cut, _)) => smol_str::format_smolstr!("`{}…`", &rest[..cut]),
         };
-        ParseError { position, found, expected }
+        ParseError { position, found, expected, right: None }
+    }
+
+    /// An error about what stands at `position` in place of a quoted value: a bare word is shown with quotes, together
+    /// with the text from `start` on that it belongs to.
+    pub(crate) fn unquoted(&self, position: usize, start: usize, expected: &'static str) -> ParseError {
+        let rest = &self.text[position..];
+        let is_end = |c: char| c.is_whitespace() || "&|(){},!='\"".contains(c);
+        let word = &rest[..rest.find(is_end).unwrap_or(rest.len())];
+        let right = (!word.is_empty() && position + word.len() - start <= MAX_SHOWN)
+            .then(|| smol_str::format_smolstr!("{}\"{word}\"", &self.text[start..position]));
+        ParseError { right, ..self.error(position, expected) }
     }
 
     fn token(&mut self, words: Words) -> Result<(Token<'a>, usize), ParseError> {

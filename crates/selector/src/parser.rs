@@ -21,7 +21,10 @@ pub const MAX_NESTING: usize = 520;
 
 /// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad selector at byte {position}: expected {expected}, found {found}")]
+#[error(
+    "bad selector at byte {position}: expected {expected}, found {found}{}",
+    right.as_ref().map_or_else(String::new, |right| format!("; write {right}"))
+)]
 pub struct ParseError {
     /// Where, in bytes from the text's beginning.
     pub position: usize,
@@ -29,6 +32,8 @@ pub struct ParseError {
     pub found: SmolStr,
     /// What could have stood there.
     pub expected: &'static str,
+    /// What was probably meant.
+    pub right: Option<SmolStr>,
 }
 
 /// One open parenthesis (or the whole text): the operands read so far.
@@ -95,7 +100,7 @@ pub(crate) fn parse_expr(text: &str) -> Result<Expr, ParseError> {
             Token::All => Expr::All,
             Token::Global => Expr::Global,
             Token::Has(label) => Expr::Label(label.into(), Test::Present),
-            Token::Label(label) => Expr::Label(label.into(), comparison(&mut lexer)?),
+            Token::Label(label) => Expr::Label(label.into(), comparison(&mut lexer, position)?),
             _ => return Err(lexer.error(position, "a label, a function, `!` or `(`")),
         };
         group.conjunction.push(signed(operand, negated));
@@ -134,9 +139,10 @@ fn operand_start<'a>(lexer: &mut Lexer<'a>) -> Result<(bool, Token<'a>, usize), 
     }
 }
 
-/// What follows a label.
-fn comparison(lexer: &mut Lexer<'_>) -> Result<Test, ParseError> {
+/// What follows a label, which stands at `label`.
+fn comparison(lexer: &mut Lexer<'_>, label: usize) -> Result<Test, ParseError> {
     let (token, position) = lexer.operator()?;
+    let value = |lexer: &mut Lexer<'_>| value(lexer, label);
     match token {
         Token::Equal => Ok(Test::Equal(value(lexer)?)),
         Token::NotEqual => Ok(Test::NotEqual(value(lexer)?)),
@@ -149,10 +155,10 @@ fn comparison(lexer: &mut Lexer<'_>) -> Result<Test, ParseError> {
     }
 }
 
-fn value(lexer: &mut Lexer<'_>) -> Result<SmolStr, ParseError> {
+fn value(lexer: &mut Lexer<'_>, label: usize) -> Result<SmolStr, ParseError> {
     match lexer.operand()? {
         (Token::Text(text), _) => Ok(text.into()),
-        (_, position) => Err(lexer.error(position, "a quoted value")),
+        (_, position) => Err(lexer.unquoted(position, label, "a quoted value")),
     }
 }
 
@@ -167,7 +173,7 @@ fn values(lexer: &mut Lexer<'_>) -> Result<Box<[SmolStr]>, ParseError> {
         match lexer.operand()? {
             (Token::RightBrace, _) => break,
             (Token::Text(text), _) => found.push(text.into()),
-            (_, position) => return Err(lexer.error(position, "a quoted value or `}`")),
+            (_, position) => return Err(lexer.unquoted(position, position, "a quoted value or `}`")),
         }
         match lexer.operand()? {
             (Token::RightBrace, _) => break,

@@ -14,7 +14,7 @@ const CASES: [(&[(&str, &str)], &str); 15] = [
     (&[("IP", "fd00::1")], "start: IP: fd00::1 is not an IPv4 address"),
     (
         &[("AS", "70000000000")],
-        "start: AS: \"70000000000\" is not an AS number: 0 to 4294967295, or dotted as 1.10",
+        "start: AS: \"70000000000\" is not an AS number; use 0 to 4294967295, or dotted text such as 1.10",
     ),
     (
         &[("CALICO_IPV4POOL_CIDR", "10.0.0.1/16")],

@@ -112,6 +112,24 @@ fn errors_name_place_found_and_expected() {
 }
 
 #[test]
+fn values_without_quotes_are_shown_with_them() {
+    let check = |text: &str, expected: Option<&str>| {
+        assert_eq!(parse(text).expect_err(text).right.as_deref(), expected, "{text:?}");
+    };
+    check("app == web", Some(r#"app == "web""#));
+    check("has(x) && app!=web-1:2 && has(y)", Some(r#"app!="web-1:2""#));
+    check("(a starts with b)", Some(r#"a starts with "b""#));
+    check("app in {web, 'db'}", Some(r#""web""#));
+    check("app == é", None);
+    check("app == ", None);
+    check("app == {'web'}", None);
+    check("app", None);
+    check(&format!("{} == web", "l".repeat(100)), None);
+    let told = "bad selector at byte 7: expected a quoted value, found `web`; write app == \"web\"";
+    assert_eq!(parse("app == web").expect_err("no quotes").to_string(), told);
+}
+
+#[test]
 fn label_names_have_at_most_512_bytes() {
     let longest = "l".repeat(512);
     check(&format!("has({longest})"), &format!("has({longest})"));

@@ -83,7 +83,11 @@ fn what_is_not_of_its_form_is_absent_and_reported() {
     check("IPv4IPIPTunnelAddr", "10.0.0.1/32", "\"10.0.0.1/32\" is not an IPv4 address");
     check("VXLANTunnelMACAddr", "66", "\"66\" is not a MAC address");
     check("WireguardPublicKey", "AAAA", "\"AAAA\" is not a WireGuard public key");
-    check("ASNumber", "many", "\"many\" is not an AS number: 0 to 4294967295, or dotted as 1.10");
+    check(
+        "ASNumber",
+        "many",
+        "\"many\" is not an AS number; use 0 to 4294967295, or dotted text such as 1.10",
+    );
     check("Interfaces", "[", "EOF while parsing a list at line 1 column 1");
     let (found, _) = read(&node(json!({"projectcalico.org/IPv4Address": ""}), json!({})), false);
     assert_eq!(found.spec.bgp, None);
