@@ -10,6 +10,7 @@ use crate::felix_config::TABLE;
 use crate::key::{Kind, Scope};
 use crate::meta::{API_VERSION, Metadata, Resource, Spec};
 use crate::strict::{self, Reading};
+use crate::suggest;
 use crate::validate::{ValidationError, validate};
 use crate::{
     BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, CalicoNodeStatusSpec, ClusterInformationSpec,
@@ -33,7 +34,7 @@ pub enum DocumentError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {error}")]
 pub struct Mistake {
-    /// Which document: `document 2 (NetworkPolicy a.b)`.
+    /// Which document: `document 2 (NetworkPolicy shop/web)`.
     pub place: String,
     /// What is wrong with it.
     pub error: ValidationError,
@@ -49,6 +50,10 @@ pub fn lines<T: std::fmt::Display>(things: &[T]) -> String {
 
 /// What a resource is made of.
 const MEMBERS: [&str; 5] = ["kind", "apiVersion", "metadata", "spec", "status"];
+
+/// Metadata that Calico knows.
+const METADATA: [&str; 7] =
+    ["name", "namespace", "labels", "annotations", "uid", "resourceVersion", "creationTimestamp"];
 
 /// Metadata that Kubernetes objects may have and that passes through.
 const OTHER_METADATA: [&str; 9] = [
@@ -73,22 +78,41 @@ pub fn parse_values(text: &str) -> Result<Vec<Value>, DocumentError> {
     Ok(values.into_iter().filter(|v| !v.is_null()).collect())
 }
 
-/// The parser's words without its advice to programs that call it.
+/// The parser's words without its advice to programs that call it, and without the lines that show the text: files
+/// hold passwords, and the place is said.
 fn syntax(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
     message.replace(", set DuplicateKeyPolicy in Options if acceptable", "").replace("error: line", "line")
+}
+
+/// A resource of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Where it stands: `document 2 (NetworkPolicy shop/web)`.
+    pub place: String,
+    /// As it is written there, without defaults.
+    pub resource: AnyResource,
+}
+
+/// The resources of a file as [`parse_manifests`] reads them, without their places.
+///
+/// # Errors
+/// Those of [`parse_manifests`].
+pub fn parse_documents(text: &str) -> Result<Vec<AnyResource>, DocumentError> {
+    Ok(parse_manifests(text)?.into_iter().map(|manifest| manifest.resource).collect())
 }
 
 /// The resources of a file, lists taken apart, without defaults. Every field must be known; case of names is forgiven.
 ///
 /// # Errors
 /// When a document is not a resource, with everything that is wrong with all of them, rules of validation included.
-pub fn parse_documents(text: &str) -> Result<Vec<AnyResource>, DocumentError> {
+pub fn parse_manifests(text: &str) -> Result<Vec<Manifest>, DocumentError> {
     let mut documents = Vec::new();
     for (index, value) in parse_values(text)?.into_iter().enumerate() {
         let place = format!("document {}", index + 1);
         documents.extend(items(place, value).into_iter().map(|(place, item)| read_document(&place, &item)));
     }
-    resources(documents)
+    manifests(documents)
 }
 
 /// A document as far as it can be read.
@@ -100,9 +124,11 @@ struct Document {
     left_out: BTreeSet<String>,
 }
 
-fn resources(documents: Vec<Document>) -> Result<Vec<AnyResource>, DocumentError> {
+fn manifests(documents: Vec<Document>) -> Result<Vec<Manifest>, DocumentError> {
     if documents.iter().all(|d| d.errors.is_empty()) {
-        return Ok(documents.into_iter().filter_map(|d| d.resource).collect());
+        let manifest =
+            |document: Document| Some(Manifest { place: document.place, resource: document.resource? });
+        return Ok(documents.into_iter().filter_map(manifest).collect());
     }
     let mistakes = documents.into_iter().flat_map(|document| {
         let Document { place, resource, mut errors, left_out } = document;
@@ -159,11 +185,18 @@ pub fn parse_resource(place: &str, value: &Value) -> Result<AnyResource, Documen
 }
 
 fn read_document(place: &str, value: &Value) -> Document {
-    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let metadata = |field: &str| {
+        let value = value.get("metadata").and_then(|metadata| metadata.get(field));
+        value.and_then(Value::as_str).filter(|text| !text.is_empty())
+    };
     let kind_name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let place = match (kind_name, name) {
-        ("", _) => place.to_owned(),
-        (kind, "") => format!("{place} ({kind})"),
+    let name = match (metadata("namespace"), metadata("name")) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        (_, name) => name.unwrap_or_default().to_owned(),
+    };
+    let place = match (kind_name, name.as_str()) {
+        ("", "") => place.to_owned(),
+        ("", known) | (known, "") => format!("{place} ({known})"),
         (kind, name) => format!("{place} ({kind} {name})"),
     };
     let mut document = Document { place, resource: None, errors: Vec::new(), left_out: BTreeSet::new() };
@@ -174,20 +207,20 @@ fn read_document(place: &str, value: &Value) -> Document {
 impl Document {
     fn read(&mut self, value: &Value, kind_name: &str) {
         let Value::Object(map) = value else {
-            self.add("", value, "is no resource: kind, apiVersion, metadata and spec are needed");
+            self.add("", value, "is no resource; kind, apiVersion, metadata and spec are needed");
             return;
         };
         let Some(kind) = Kind::ALL.iter().copied().find(|k| k.name() == kind_name) else {
-            let reason = if kind_name.is_empty() { "is needed" } else { "is no kind of resource" };
-            self.add("kind", kind_name, reason);
+            self.add("kind", kind_name, &unknown_kind(kind_name));
             return;
         };
         match map.get("apiVersion").and_then(Value::as_str) {
             Some(API_VERSION) => {}
-            other => self.add("apiVersion", other.unwrap_or_default(), &format!("must be {API_VERSION}")),
+            Some(other) => self.add("apiVersion", other, &format!("must be {API_VERSION}")),
+            None => self.add("apiVersion", "", &format!("is needed; use {API_VERSION}")),
         }
-        for name in map.keys().filter(|k| !MEMBERS.contains(&k.as_str())) {
-            self.add(name, "", "this field is not known here: it is misspelt or in the wrong place");
+        for (name, value) in map.iter().filter(|(name, _)| !MEMBERS.contains(&name.as_str())) {
+            self.add(name, strict::shown(value), &suggest::unknown_field(name, MEMBERS));
         }
         let metadata = self.read_metadata(map.get("metadata"));
         let empty = Value::Object(Map::new());
@@ -218,9 +251,11 @@ impl Document {
             return Metadata::default();
         };
         let metadata: Metadata = self.part("metadata", value).unwrap_or_default();
-        for name in metadata.other.keys().filter(|k| !OTHER_METADATA.contains(&k.as_str())) {
-            let reason = "this field is not known here: it is misspelt or in the wrong place";
-            self.add(&strict::join("metadata", name), "", reason);
+        for (name, value) in
+            metadata.other.iter().filter(|(name, _)| !OTHER_METADATA.contains(&name.as_str()))
+        {
+            let reason = suggest::unknown_field(name, METADATA.into_iter().chain(OTHER_METADATA));
+            self.add(&strict::join("metadata", name), strict::shown(value), &reason);
         }
         metadata
     }
@@ -283,6 +318,18 @@ impl Document {
         let spec = self.part::<S>("spec", spec);
         let status = status.and_then(|s| self.part::<S::Status>("status", s));
         Some(AnyResource::from(&Resource { metadata, spec: spec?, status }))
+    }
+}
+
+/// What is wrong with a kind that is none, perhaps one in the spelling of the command line.
+fn unknown_kind(name: &str) -> String {
+    if name.is_empty() {
+        return "is needed; use one such as NetworkPolicy".to_owned();
+    }
+    let nearest = || suggest::nearest(name, Kind::ALL.iter().map(|kind| kind.name()));
+    match Kind::from_alias(name).map(Kind::name).or_else(nearest) {
+        Some(kind) => format!("is no kind of resource; did you mean {kind:?}?"),
+        None => "is no kind of resource; use one of Calico's, such as NetworkPolicy".to_owned(),
     }
 }
 

@@ -35,6 +35,7 @@ mod reference;
 pub mod rule;
 pub mod status_file;
 mod strict;
+pub mod suggest;
 pub mod tier;
 pub mod validate;
 mod word;
@@ -50,7 +51,7 @@ pub use bgp_peer::{BGPPeer, BGPPeerSpec, NextHopMode};
 pub use calico_node_status::{CalicoNodeStatus, CalicoNodeStatusSpec, NodeStatusClass, NodeStatusReport};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
 pub use codec::{DecodeError, decode, encode, merge};
-pub use document::{DocumentError, parse_documents};
+pub use document::{DocumentError, Manifest, parse_documents, parse_manifests};
 pub use felix_configuration::{FelixConfiguration, FelixConfigurationSpec};
 pub use global_network_policy::{
     GlobalNetworkPolicy, GlobalNetworkPolicySpec, KubernetesClusterNetworkPolicy,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use calico_net::{PortRange, Protocol, ProtocolError};
+use calico_net::{PortError, PortRange, Protocol, ProtocolError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Order {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a number or text")]
+#[serde(untagged, expecting = "must be a number or text")]
 enum NumberOrText<'a> {
     Number(i64),
     #[serde(borrow)]
@@ -146,16 +146,30 @@ pub enum Port {
 
 /// Why a text is no port of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name")]
-pub struct PortFormError(pub String);
+pub enum PortFormError {
+    /// Neither a number, nor a range, nor a name.
+    #[error("{0:?} is not a port; use a number from 1 to 65535, a range such as \"80:90\", or a port name")]
+    Syntax(String),
+    /// The range runs backwards.
+    #[error("\"{first}:{last}\" is a range whose first port is after its last; use \"{last}:{first}\"")]
+    Backwards {
+        /// The port that stands first, the higher one.
+        first: u16,
+        /// The port that stands last.
+        last: u16,
+    },
+}
 
 impl FromStr for Port {
     type Err = PortFormError;
 
     fn from_str(text: &str) -> Result<Port, PortFormError> {
-        let bad = || PortFormError(text.to_owned());
+        let bad = || PortFormError::Syntax(text.to_owned());
         if text.bytes().all(|b| b.is_ascii_digit() || b == b':') {
-            let range: PortRange = text.parse().map_err(|_| bad())?;
+            let range: PortRange = text.parse().map_err(|error| match error {
+                PortError::Backwards { first, last: last @ 1.. } => PortFormError::Backwards { first, last },
+                PortError::Backwards { .. } | PortError::Syntax(_) => bad(),
+            })?;
             return if range.first == 0 { Err(bad()) } else { Ok(Port::Range(range)) };
         }
         let named = text.len() <= 128
@@ -194,7 +208,7 @@ impl<'de> Deserialize<'de> for Port {
         match NumberOrText::deserialize(d)? {
             NumberOrText::Number(n) => match u16::try_from(n) {
                 Ok(n) if n != 0 => Ok(Port::from(n)),
-                _ => Err(PortFormError(n.to_string())),
+                _ => Err(PortFormError::Syntax(n.to_string())),
             },
             NumberOrText::Text(t) => t.parse(),
         }

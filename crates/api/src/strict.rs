@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::suggest;
 use crate::validate::ValidationError;
 
 /// Most values of the wrong type that are told at once: each costs another reading of the whole.
@@ -56,8 +57,10 @@ pub(crate) fn read<'de, T: de::Deserialize<'de>>(path: &str, value: &Value) -> R
             break None;
         }
     };
-    let reason = "this field is not known here: it is misspelt or in the wrong place";
-    let unknown = faults.unknown.into_iter().map(|(field, value)| ValidationError::new(field, value, reason));
+    let unknown = faults
+        .unknown
+        .into_iter()
+        .map(|(field, Unknown { value, reason })| ValidationError::new(field, value, reason));
     Reading { value, errors: unknown.chain(wrong).collect(), left_out: faults.left_out }
 }
 
@@ -87,10 +90,18 @@ pub(crate) fn path_in_document(field: &str, left_out: &BTreeSet<String>) -> Opti
 /// What is wrong so far, by path.
 #[derive(Debug, Default)]
 struct Faults {
-    /// Fields that a type does not have, with their values as shown.
-    unknown: IndexMap<String, String>,
+    /// Fields that a type does not have.
+    unknown: IndexMap<String, Unknown>,
     /// Values of the wrong type: they are passed over.
     left_out: BTreeSet<String>,
+}
+
+/// A field that a type does not have.
+#[derive(Debug)]
+struct Unknown {
+    /// Its value as shown.
+    value: String,
+    reason: String,
 }
 
 /// A value of the wrong type: where, what, and what would be right.
@@ -132,12 +143,12 @@ impl de::Error for Failure {
         };
         let hint = match found {
             de::Unexpected::Bool(_) if expected == "a string" => {
-                ": put it in quotes (YAML reads a bare y, n, yes, no, on and off as true or false)"
+                "; put it in quotes (YAML reads a bare y, n, yes, no, on and off as true or false)"
             }
             de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_)
                 if expected == "a string" =>
             {
-                ": put it in quotes"
+                "; put it in quotes"
             }
             _ => "",
         };
@@ -181,7 +192,7 @@ fn kind_of(found: &de::Unexpected<'_>) -> &'static str {
 }
 
 /// A value as errors show it: text without quotes, long things cut.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = text_of(value);
     match text.char_indices().nth(LONGEST) {
@@ -254,7 +265,8 @@ fn known<'v>(
             Some(canonical) if faults.left_out.contains(&join(path, canonical)) => {}
             Some(canonical) => entries.push((canonical, value)),
             None => {
-                faults.unknown.insert(join(path, name), shown(value));
+                let reason = suggest::unknown_field(name, fields.unwrap_or_default().iter().copied());
+                faults.unknown.insert(join(path, name), Unknown { value: shown(value), reason });
             }
         }
     }

@@ -131,7 +131,7 @@ pub fn validate_update(before: &AnyResource, after: &AnyResource) -> Vec<Validat
             text.parse::<Cidr>().map_or_else(|_| text.to_owned(), |c| c.to_string())
         };
         let reason =
-            |old: &str| format!("cannot change (it is {old}): create another pool and move workloads there");
+            |old: &str| format!("cannot change (it is {old}); create another pool and move workloads there");
         report.require(cidr(before) == cidr(after), "spec.cidr", cidr(after), reason(&cidr(before)));
         let block = |r: &AnyResource| {
             r.typed::<IPPoolSpec>().ok().and_then(|p| p.spec.block_size.filter(|n| *n != 0))

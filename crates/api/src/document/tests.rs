@@ -36,17 +36,29 @@ items:
 fn refusals_name_document_path_and_value() {
     let cases = [
         ("a: [", ""),
-        ("hello", "document 1: \"hello\": is no resource: kind, apiVersion, metadata and spec are needed"),
-        ("kind: Teir\n", "document 1 (Teir): kind: \"Teir\": is no kind of resource"),
-        ("metadata: {name: x}\n", "document 1: kind: is needed"),
+        ("hello", "document 1: \"hello\": is no resource; kind, apiVersion, metadata and spec are needed"),
+        ("kind: Teir\n", "document 1 (Teir): kind: \"Teir\": is no kind of resource; did you mean \"Tier\"?"),
+        ("metadata: {name: x}\n", "document 1 (x): kind: is needed; use one such as NetworkPolicy"),
+        (
+            "{kind: gnp, metadata: {namespace: s, name: x}}",
+            "document 1 (gnp s/x): kind: \"gnp\": is no kind of resource; did you mean \"GlobalNetworkPolicy\"?",
+        ),
+        (
+            "{kind: Deployment, metadata: {}}",
+            "document 1 (Deployment): kind: \"Deployment\": is no kind of resource; use one of Calico's, such as NetworkPolicy",
+        ),
+        (
+            "{kind: Tier, metadata: {name: x}}",
+            "document 1 (Tier x): apiVersion: is needed; use projectcalico.org/v3",
+        ),
         (
             "{kind: Tier, apiVersion: v1, metadata: {name: x}}",
             "document 1 (Tier x): apiVersion: \"v1\": must be projectcalico.org/v3",
         ),
         (
             "{kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: x, label: {}}, specs: {}}",
-            "\n  document 1 (Tier x): specs: this field is not known here: it is misspelt or in the wrong place\
-             \n  document 1 (Tier x): metadata.label: this field is not known here: it is misspelt or in the wrong place",
+            "\n  document 1 (Tier x): specs: \"{}\": this field is not known here; did you mean \"spec\"?\
+             \n  document 1 (Tier x): metadata.label: \"{}\": this field is not known here; did you mean \"labels\"?",
         ),
         (
             "{kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: x}, spec: {order: high}}",
@@ -86,9 +98,9 @@ spec: {cidr: 10.0.0.0/16, blockSize: 33}
 {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: fine}}
 ";
     let expected = "
-  document 1 (NetworkPolicy p): spec.ordre: \"5\": this field is not known here: it is misspelt or in the wrong place
+  document 1 (NetworkPolicy p): spec.ordre: \"5\": this field is not known here; did you mean \"order\"?
   document 1 (NetworkPolicy p): spec.ingress[0].action: is needed
-  document 1 (NetworkPolicy p): spec.ingress[1].destination.ports[0]: \"70000\": is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name
+  document 1 (NetworkPolicy p): spec.ingress[1].destination.ports[0]: \"70000\": is not a port; use a number from 1 to 65535, a range such as \"80:90\", or a port name
   document 1 (NetworkPolicy p): spec.selector: \"a = 'b'\": bad selector at byte 2: expected `==`, found `= 'b'`
   document 1 (NetworkPolicy p): spec.ingress[1].action: \"Permit\": must be one of Allow, Deny, Log, Pass
   document 1 (NetworkPolicy p): spec.ingress[1].source.nets[0]: \"10.0.0.1/8\": has host bits set; the network is 10.0.0.0/8

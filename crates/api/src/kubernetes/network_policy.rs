@@ -82,7 +82,7 @@ pub struct PolicyPort {
 
 /// A port as written: a number or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "expected a number or text")]
+#[serde(untagged, expecting = "must be a number or text")]
 pub enum PortWord {
     /// A number.
     Number(i64),

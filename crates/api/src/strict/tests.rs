@@ -50,16 +50,16 @@ fn everything_wrong_is_told_at_once() {
     assert_eq!(
         lines,
         [
-            "spec.ingress[0].sorce: \"{}\": this field is not known here: it is misspelt or in the wrong place".to_owned(),
+            "spec.ingress[0].sorce: \"{}\": this field is not known here; did you mean \"source\"?".to_owned(),
             "spec.order: \"high\": must be a number".to_owned(),
-            format!("spec.types[0]: \"1\": is a number, must be a string: {quotes}"),
-            format!("spec.ingress[0].action: \"5\": is a number, must be a string: {quotes}"),
-            "spec.ingress[0].destination.ports[0]: \"70000\": is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name".to_owned(),
-            "spec.ingress[0].destination.ports[2]: \"9:8\": is not a port: use a number from 1 to 65535, a range such as \"80:90\", or a port name".to_owned(),
-            "spec.ingress[1].protocol: \"[]\": expected a number or text".to_owned(),
+            format!("spec.types[0]: \"1\": is a number, must be a string; {quotes}"),
+            format!("spec.ingress[0].action: \"5\": is a number, must be a string; {quotes}"),
+            "spec.ingress[0].destination.ports[0]: \"70000\": is not a port; use a number from 1 to 65535, a range such as \"80:90\", or a port name".to_owned(),
+            "spec.ingress[0].destination.ports[2]: \"9:8\": is a range whose first port is after its last; use \"8:9\"".to_owned(),
+            "spec.ingress[1].protocol: \"[]\": must be a number or text".to_owned(),
             "spec.ingress[1].source.nets: \"7\": is a number, must be a list".to_owned(),
             "spec.ingress[1].action: is needed".to_owned(),
-            format!("spec.selector: \"true\": is true or false, must be a string: {quotes} (YAML reads a bare y, n, yes, no, on and off as true or false)"),
+            format!("spec.selector: \"true\": is true or false, must be a string; {quotes} (YAML reads a bare y, n, yes, no, on and off as true or false)"),
         ]
     );
     // What is left can be read, and stands where it stood.

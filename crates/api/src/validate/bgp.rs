@@ -139,7 +139,7 @@ fn check_communities(spec: &BGPConfigurationSpec, report: &mut Report) {
         report.require(is_community(&community.value), format!("{field}.value"), &community.value, reason);
     }
     let used = spec.communities.is_empty() || !spec.prefix_advertisements.is_empty();
-    report.require(used, "spec.communities", "", "are not used: there are no prefixAdvertisements");
+    report.require(used, "spec.communities", "", "are not used; add prefixAdvertisements that name them");
     for (index, advertisement) in spec.prefix_advertisements.iter().enumerate() {
         let field = format!("spec.prefixAdvertisements[{index}]");
         loose_net(report, &format!("{field}.cidr"), &advertisement.cidr);
@@ -217,7 +217,7 @@ pub(super) fn check_peer(peer: &BGPPeer, report: &mut Report) {
         );
     }
     if !peer_selector.is_empty() {
-        let reason = "must be empty with peerSelector: the selected nodes have their own";
+        let reason = "must be empty with peerSelector; the selected nodes have their own";
         report.require(asn.is_none(), "spec.asNumber", &asn_shown, reason);
     }
     if !local_workload_selector.is_empty() {

@@ -151,7 +151,7 @@ pub(super) fn check_node(node: &Node, report: &mut Report) {
             *bgp != crate::NodeBgp::default(),
             "spec.bgp",
             "",
-            "must not be empty: leave it out instead",
+            "must not be empty; leave it out instead",
         );
         interface_address(report, "spec.bgp.ipv4Address", &bgp.ipv4_address, Family::V4);
         interface_address(report, "spec.bgp.ipv6Address", &bgp.ipv6_address, Family::V6);

@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::Report;
 use super::scalar::selector;
 use crate::FelixConfiguration;
-use crate::felix_config::{resource, resource_row};
-use crate::strict::join;
+use crate::felix_config::{TABLE, resource, resource_row};
+use crate::strict::{join, shown};
+use crate::suggest;
 
 /// Most ranges of node ports.
 const MAX_NODE_PORT_RANGES: usize = 7;
@@ -23,11 +24,14 @@ pub(super) fn check(configuration: &FelixConfiguration, report: &mut Report) {
         let field = join("spec", option);
         match resource_row(option) {
             None => {
-                report.add(field, "", "is no option: it is misspelt, or can be set only in the environment")
+                let known = TABLE.iter().map(|row| row.resource).filter(|name| !name.is_empty());
+                let otherwise = "it is misspelt, or can be set only in the environment";
+                let reason = format!("is no option; {}", suggest::remedy(option, known, otherwise));
+                report.add(field, shown(value), reason);
             }
             Some(row) => {
                 if let Err(error) = resource::check(row, value) {
-                    report.add(field, value.as_str().map_or_else(|| value.to_string(), str::to_owned), error);
+                    report.add(field, shown(value), error);
                 }
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn check_pool(pool: &IPPool, report: &mut Report) {
         !(ipip && vxlan),
         "spec.ipipMode",
         "",
-        "cannot be combined with vxlanMode: one must be Never",
+        "cannot be combined with vxlanMode; one must be Never",
     );
     let shown = ipip_mode.as_ref().map_or("", EncapMode::as_str);
     report.require(
@@ -70,7 +70,7 @@ pub(super) fn check_pool(pool: &IPPool, report: &mut Report) {
         );
     }
     if uses(AllowedUse::Tunnel) {
-        let reason = "cannot be set in a pool for tunnels: leave Tunnel out of allowedUses";
+        let reason = "cannot be set in a pool for tunnels; leave Tunnel out of allowedUses";
         report.require(namespace_selector.is_empty(), "spec.namespaceSelector", namespace_selector, reason);
     }
 }

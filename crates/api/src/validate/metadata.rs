@@ -19,7 +19,7 @@ pub(super) fn check(kind: Kind, tier: Option<&str>, metadata: &Metadata, report:
                 !namespace.is_empty(),
                 "metadata.namespace",
                 "",
-                "is needed: this kind lives in namespaces",
+                "is needed; this kind lives in namespaces",
             );
             report.require(
                 namespace.is_empty() || is_dns_subdomain(namespace),
@@ -32,7 +32,7 @@ pub(super) fn check(kind: Kind, tier: Option<&str>, metadata: &Metadata, report:
             metadata.namespace.is_empty(),
             "metadata.namespace",
             &metadata.namespace,
-            "must be empty: this kind lives in no namespace",
+            "must be empty; this kind lives in no namespace",
         ),
     }
     check_labels("metadata.labels", &metadata.labels, report);
@@ -115,7 +115,7 @@ fn check_name(kind: Kind, tier: Option<&str>, name: &str, report: &mut Report) {
     }
     if matches!(kind, Kind::ClusterInformation | Kind::IPAMConfiguration | Kind::KubeControllersConfiguration)
     {
-        report.require(name == "default", field, name, "must be default: there is one per cluster");
+        report.require(name == "default", field, name, "must be default; there is one per cluster");
     }
     if let Some(tier) = tier {
         report.require(

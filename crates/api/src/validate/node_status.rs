@@ -7,9 +7,9 @@ use crate::{CalicoNodeStatus, CalicoNodeStatusSpec};
 
 pub(super) fn check(status: &CalicoNodeStatus, report: &mut Report) {
     let CalicoNodeStatusSpec { node, classes, update_period_seconds } = &status.spec;
-    report.require(!node.is_empty(), "spec.node", "", "is required: the name of a node");
+    report.require(!node.is_empty(), "spec.node", "", "is needed; use the name of a node");
     let words = NodeStatusClass::WORDS.join(", ");
-    let required = format!("is required: some of {words}");
+    let required = format!("is needed; use some of {words}");
     report.require(!classes.is_empty(), "spec.classes", "", required);
     for (index, class) in classes.iter().enumerate() {
         let reason = format!("must be one of {words}");
@@ -21,7 +21,7 @@ pub(super) fn check(status: &CalicoNodeStatus, report: &mut Report) {
         None => report.add(
             "spec.updatePeriodSeconds",
             "",
-            format!("is required: seconds between reports, 1 to {most}, or 0 for a single one"),
+            format!("is needed; use the seconds between reports, 1 to {most}, or 0 for a single one"),
         ),
         Some(period) => report.require(
             *period <= most,

@@ -147,7 +147,7 @@ pub(super) fn check_tier(tier: &Tier, report: &mut Report) {
     }
     let built_in = TierSpec::BUILT_IN.iter().find(|(name, ..)| *name == tier.metadata.name);
     if let Some((name, fixed_order, fixed_action)) = built_in {
-        let reason = |value: &dyn std::fmt::Display| format!("must be {value}: tier {name} is built in");
+        let reason = |value: &dyn std::fmt::Display| format!("must be {value}; tier {name} is built in");
         let order_shown = order.map_or_else(String::new, |o| o.to_string());
         report.require(*order == Some(*fixed_order), "spec.order", order_shown, reason(fixed_order));
         let action_shown = default_action.as_ref().map_or("", Action::as_str);
@@ -251,11 +251,22 @@ fn check_protocol(
 }
 
 fn check_icmp(icmp: Option<&IcmpMatch>, field: &str, protocol: Option<Protocol>, report: &mut Report) {
-    if icmp.is_some() {
+    if let Some(IcmpMatch { icmp_type, code }) = icmp {
+        let part = |name: &str, n: &Option<i64>| n.map(|n| format!("{name} {n}"));
+        let parts: Vec<String> =
+            [part("type", icmp_type), part("code", code)].into_iter().flatten().collect();
         let good = matches!(protocol, Some(Protocol::ICMP | Protocol::ICMPV6));
-        report.require(good, field, "", "needs protocol ICMP or ICMPv6");
+        report.require(good, field, parts.join(", "), needs_protocol(protocol, "ICMP or ICMPv6"));
     }
     check_icmp_numbers(icmp, field, report);
+}
+
+/// What is wrong with a match that only packets of some protocols can have.
+fn needs_protocol(found: Option<Protocol>, wanted: &str) -> String {
+    match found {
+        Some(found) => format!("does not go with protocol {found}; use protocol: {wanted}"),
+        None => format!("needs a protocol; add protocol: {wanted}"),
+    }
 }
 
 fn check_icmp_numbers(icmp: Option<&IcmpMatch>, field: &str, report: &mut Report) {
@@ -311,7 +322,7 @@ fn check_ports(ports: &[Port], field: &str, protocol: Option<Protocol>, report: 
             (None, Port::Named(_)) => true,
             (None, Port::Range(_)) => false,
         };
-        report.require(good, format!("{field}[{index}]"), port, "needs protocol TCP, UDP or SCTP");
+        report.require(good, format!("{field}[{index}]"), port, needs_protocol(protocol, "TCP, UDP or SCTP"));
     }
 }
 
@@ -350,7 +361,7 @@ fn check_services(rule: &Rule, path: &str, direction: Direction, global: bool, r
             !ports,
             &field,
             &services.name,
-            "cannot be combined with ports: the service has its own",
+            "cannot be combined with ports; the service has its own",
         );
     }
 }

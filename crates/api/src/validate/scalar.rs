@@ -45,12 +45,21 @@ fn selector_or_global(report: &mut Report, field: &str, text: &str) {
 
 /// A CIDR or address without host bits.
 pub(super) fn strict_net(report: &mut Report, field: &str, text: &str) -> Option<Cidr> {
-    Cidr::parse_strict(text).map_err(|error| report.add(field, text, error)).ok()
+    Cidr::parse_strict(text).map_err(|error| report.add(field, text, or_needed(text, error))).ok()
+}
+
+/// An empty text is one that was left out.
+fn or_needed(text: &str, error: calico_net::CidrError) -> String {
+    if text.is_empty() {
+        "is needed; use a CIDR such as 10.0.0.0/24 or fd00::/64".to_owned()
+    } else {
+        error.to_string()
+    }
 }
 
 /// A CIDR or address, host bits allowed.
 pub(super) fn loose_net(report: &mut Report, field: &str, text: &str) -> Option<Cidr> {
-    text.parse().map_err(|error| report.add(field, text, error)).ok()
+    text.parse::<Cidr>().map_err(|error| report.add(field, text, or_needed(text, error))).ok()
 }
 
 /// An address with optional length, of a family; empty is fine.
