@@ -13,8 +13,8 @@ mod version;
 mod write;
 
 use anyhow::bail;
-use calico_api::Kind;
 use calico_api::key::Scope;
+use calico_api::{Kind, suggest};
 
 use crate::Context;
 use crate::args::{Cli, Command, CreateArgs, Global};
@@ -65,7 +65,16 @@ async fn open(global: &Global, context: &Context) -> anyhow::Result<Resources> {
 fn parse_kind(text: &str) -> anyhow::Result<Kind> {
     match Kind::from_alias(text) {
         Some(kind) => Ok(kind),
-        None => bail!("resource type '{text}' is not supported"),
+        None => {
+            let of_kind = |kind: &Kind| {
+                let names = [kind.plural().to_owned(), kind.name().to_ascii_lowercase()];
+                names.into_iter().chain(kind.aliases().iter().map(|alias| (*alias).to_owned()))
+            };
+            let names: Vec<String> = Kind::ALL.iter().flat_map(of_kind).collect();
+            let names = names.iter().map(String::as_str);
+            let remedy = suggest::remedy(text, names, "use one such as nodes or networkpolicies");
+            bail!("resource type '{text}' is not supported; {remedy}")
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use calico_api::document::parse_values;
+use calico_api::document::{lines, parse_values};
 use calico_api::meta::API_VERSION;
+use calico_api::{ValidationError, suggest};
 use calico_store::Store;
 use calico_store::config::{DatastoreConfig, Field, KubernetesConfig, Settings};
 use calico_store_kube::KubeStore;
@@ -13,9 +14,16 @@ use serde_json::Value;
 
 use crate::Context;
 use crate::args::Global;
+use crate::files::told;
 
 /// Where the file is unless something else is said.
 const DEFAULT_FILE: &str = "/etc/calico/calicoctl.cfg";
+
+/// The file's kind.
+const KIND: &str = "CalicoAPIConfig";
+
+/// What the file is made of.
+const MEMBERS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 
 /// Fields of the file that this build understands but does not need.
 const OTHER_FIELDS: [&str; 1] = ["k8sDisableNodePoll"];
@@ -26,18 +34,19 @@ const KUBECONFIG: &str = ".kube/config";
 /// The datastore that file and environment name. Where the file exists, the environment is not read.
 pub(crate) fn load(global: &Global, context: &Context) -> anyhow::Result<DatastoreConfig> {
     let path = global.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    let settings = match std::fs::read_to_string(&path) {
+    let failed = "Error reading config file";
+    let name = path.display().to_string();
+    let config = match std::fs::read_to_string(&path) {
         Ok(text) => {
-            parse_file(&text).with_context(|| format!("Error reading config file: {}", path.display()))?
+            let settings = parse_file(&name, &text).context(failed)?;
+            named(&settings, &|path| path.exists()).context(name).context(failed)?
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_default(&path) => {
-            Settings::from_environment(&*context.environment)
+            named(&Settings::from_environment(&*context.environment), &|path| path.exists())?
         }
-        Err(error) => {
-            return Err(error).with_context(|| format!("Error reading config file: {}", path.display()));
-        }
+        Err(error) => return Err(error).context(name).context(failed),
     };
-    in_context(named(&settings, &|path| path.exists())?, global.context.as_deref())
+    in_context(config, global.context.as_deref())
 }
 
 /// The datastore in the context of the command line, which wins over what file and environment say. Only a kubeconfig has
@@ -101,29 +110,35 @@ fn with_default_kubeconfig(
     config
 }
 
-/// The settings of a `CalicoAPIConfig`; unknown fields are errors.
-fn parse_file(text: &str) -> anyhow::Result<Settings> {
-    let values = parse_values(text)?;
-    let [value] = values.as_slice() else { bail!("the file must have one document") };
-    let Value::Object(map) = value else { bail!("the file must be a CalicoAPIConfig") };
-    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", "CalicoAPIConfig")] {
-        let found = map.get(field).and_then(Value::as_str).unwrap_or_default();
-        if found != wanted {
-            bail!("{field}: {found:?}: must be {wanted}");
+/// The settings of a `CalicoAPIConfig`; unknown fields are errors. Their values are not shown: passwords are among them.
+fn parse_file(source: &str, text: &str) -> anyhow::Result<Settings> {
+    let values = parse_values(text).with_context(|| source.to_owned())?;
+    let [value] = values.as_slice() else {
+        bail!("{source}: has {} documents; one of kind {KIND} is needed", values.len())
+    };
+    let Value::Object(map) = value else { bail!("{source}: document 1: is no {KIND}; one is needed") };
+    let mut wrong = Vec::new();
+    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match map.get(field).and_then(Value::as_str) {
+            Some(found) if found == wanted => {}
+            Some(found) => wrong.push(ValidationError::new(field, found, format!("must be {wanted}"))),
+            None => wrong.push(ValidationError::new(field, "", format!("is needed; use {wanted}"))),
         }
     }
-    if let Some(name) = map.keys().find(|k| !["apiVersion", "kind", "metadata", "spec"].contains(&k.as_str()))
-    {
-        bail!("{name}: this field is not known here");
+    for name in map.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
+        wrong.push(ValidationError::new(name, "", suggest::unknown_field(name, MEMBERS)));
     }
     let empty = serde_json::Map::new();
     let spec = map.get("spec").and_then(Value::as_object).unwrap_or(&empty);
-    for name in spec.keys() {
-        let known =
-            Field::ALL.iter().any(|f| f.api_config() == name) || OTHER_FIELDS.contains(&name.as_str());
-        if !known || name.is_empty() {
-            bail!("spec.{name}: this field is not known here");
-        }
+    let known = || Field::ALL.iter().map(|f| f.api_config()).chain(OTHER_FIELDS).filter(|f| !f.is_empty());
+    for name in spec.keys().filter(|name| !known().any(|f| f == *name)) {
+        let reason = suggest::unknown_field(name, known());
+        wrong.push(ValidationError::new(format!("spec.{name}"), "", reason));
+    }
+    if !wrong.is_empty() {
+        let kind =
+            map.get("kind").and_then(Value::as_str).map_or_else(String::new, |kind| format!(" ({kind})"));
+        bail!("{}", lines(&told(&format!("{source}: document 1{kind}"), &wrong)));
     }
     Ok(Settings::from_api_config(&|name| match spec.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
@@ -188,7 +203,8 @@ mod tests {
     #[test]
     fn the_file_is_read_strictly() {
         let file = |spec: &str| {
-            parse_file(&format!("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {spec}\n"))
+            let head = "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig";
+            parse_file("own.cfg", &format!("{head}\nspec: {spec}\n"))
         };
         let settings = file("{datastoreType: etcdv3, etcdEndpoints: 'http://a:1,http://b:2'}").unwrap();
         let Ok(DatastoreConfig::Etcd(etcd)) = settings.resolve() else { panic!("etcd") };
@@ -199,8 +215,25 @@ mod tests {
             file("{datastoreType: kubernetes, kubeconfig: /k, k8sClientQPS: 20, usePodCIDR: true}");
         let Ok(DatastoreConfig::Kubernetes(kube)) = settings.unwrap().resolve() else { panic!("kubernetes") };
         assert_eq!((kube.kubeconfig, kube.use_pod_cidr), (vec!["/k".into()], true));
-        assert!(file("{etcdEndpoint: a}").unwrap_err().to_string().contains("spec.etcdEndpoint"));
-        assert!(parse_file("kind: Node").unwrap_err().to_string().contains("apiVersion"));
-        assert!(parse_file("").is_err());
+        let refused = |text: &str| format!("{:#}", parse_file("own.cfg", text).unwrap_err());
+        let place = "own.cfg: document 1";
+        assert_eq!(
+            format!("{:#}", file("{etcdEndpoint: a}").unwrap_err()),
+            format!(
+                "{place} (CalicoAPIConfig): spec.etcdEndpoint: this field is not known here; did you mean \"etcdEndpoints\"?"
+            )
+        );
+        assert_eq!(
+            refused("{kind: Node, spce: {}}"),
+            format!(
+                "\n  {place} (Node): apiVersion: is needed; use projectcalico.org/v3\
+                 \n  {place} (Node): kind: \"Node\": must be CalicoAPIConfig\
+                 \n  {place} (Node): spce: this field is not known here; did you mean \"spec\"?"
+            )
+        );
+        assert_eq!(refused(""), "own.cfg: has 0 documents; one of kind CalicoAPIConfig is needed");
+        assert_eq!(refused("a"), format!("{place}: is no CalicoAPIConfig; one is needed"));
+        let secret = refused("spec: {etcdPassword: hush");
+        assert!(secret.starts_with("own.cfg: line 1 ") && !secret.contains("hush"), "{secret}");
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod yaml;
 
 use anyhow::bail;
 use calico_api::meta::API_VERSION;
-use calico_api::{AnyResource, Kind};
+use calico_api::{AnyResource, Kind, suggest};
 use serde_json::{Value, json};
 
 use columns::{Column, Facts};
@@ -28,6 +28,8 @@ pub(crate) enum Format {
 
 /// What `-o` may say, for errors.
 const FORMATS: &str = "ps, wide, yaml, json or custom-columns=NAME,…";
+/// The format that has the names of columns after it.
+const CUSTOM: &str = "custom-columns";
 
 impl Format {
     /// Reads `-o`.
@@ -35,22 +37,25 @@ impl Format {
     /// # Errors
     /// When it is none of the formats.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Format> {
-        Ok(match text.split_once('=') {
-            None => match text {
-                "ps" => Format::Ps,
-                "wide" => Format::Wide,
-                "yaml" | "yml" => Format::Yaml,
-                "json" => Format::Json,
-                _ => bail!("unrecognized output format '{text}': use {FORMATS}"),
-            },
-            // Calico's templates walk the structs of its own source, so a template engine alone would not run them.
-            Some((name @ ("go-template" | "go-template-file"), _)) => {
-                bail!("output format '{name}' is not supported: use {FORMATS}; -o json goes well with jq")
-            }
-            Some(("custom-columns", names)) if !names.is_empty() => {
+        let (name, columns) = text.split_once('=').unwrap_or((text, ""));
+        Ok(match (name, columns) {
+            ("ps", "") => Format::Ps,
+            ("wide", "") => Format::Wide,
+            ("yaml" | "yml", "") => Format::Yaml,
+            ("json", "") => Format::Json,
+            (CUSTOM, "") => bail!("output format '{text}' names no columns; use {CUSTOM}=NAME,…"),
+            (CUSTOM, names) => {
                 Format::Custom(names.split(',').map(|n| n.trim().to_ascii_uppercase()).collect())
             }
-            Some(_) => bail!("unrecognized output format '{text}': use {FORMATS}"),
+            // Calico's templates walk the structs of its own source, so a template engine alone would not run them.
+            ("go-template" | "go-template-file", _) => {
+                bail!("output format '{name}' is not supported; use {FORMATS}; -o json goes well with jq")
+            }
+            _ => {
+                let names = ["ps", "wide", "yaml", "json", CUSTOM];
+                let remedy = suggest::remedy(name, names, &format!("use {FORMATS}"));
+                bail!("unrecognized output format '{text}'; {remedy}")
+            }
         })
     }
 }

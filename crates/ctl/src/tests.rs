@@ -280,15 +280,20 @@ fn mixed_files_are_reported_as_calico_does() {
     assert_eq!(outcome.output, "Partial success: applied the first 1 out of 2 resources:\n");
     let error = outcome.result.unwrap_err();
     assert!(
-        error.starts_with("hit error: IPPool(bad): spec.cidr: \"10.0.0.1/8\": has host bits set"),
+        error.starts_with(
+            "hit error: standard input: document 2 (IPPool bad): spec.cidr: \"10.0.0.1/8\": has host bits set"
+        ),
         "{error}"
     );
     assert_eq!(bench.run_with("apply -f -", "").output, "No resources specified\n");
     let error = bench.failure("apply -f -", "kind: Nonsense");
-    assert!(error.starts_with("failed to execute command: -: document 1 (Nonsense): kind"), "{error}");
+    assert!(
+        error.starts_with("failed to execute command: standard input: document 1 (Nonsense): kind"),
+        "{error}"
+    );
     assert_eq!(
         bench.failure("get nonsense", ""),
-        "failed to get resources: resource type 'nonsense' is not supported"
+        "failed to get resources: resource type 'nonsense' is not supported; use one such as nodes or networkpolicies"
     );
     assert_eq!(
         bench.failure("get node nowhere", ""),
@@ -471,6 +476,8 @@ fn output_formats_that_are_missing_say_which_there_are() {
         let refused = bench.failure(&format!("get nodes -o {format}"), "");
         assert!(refused.contains("use ps, wide, yaml, json or custom-columns="), "{refused}");
     }
+    let refused = bench.failure("get nodes -o jsno", "");
+    assert_eq!(refused, "unrecognized output format 'jsno'; did you mean \"json\"?");
 }
 
 #[test]
@@ -483,8 +490,8 @@ fn validation_needs_no_datastore() {
     let error = bench.failure("validate -f -", &POLICY.replace("TCP", "ICMP"));
     assert_eq!(
         error,
-        "failed to validate 'NetworkPolicy' resource: NetworkPolicy(shop/web): spec.ingress[0].destination.ports[0]: \
-         \"80\": needs protocol TCP, UDP or SCTP"
+        "failed to validate 'NetworkPolicy' resource: standard input: document 1 (NetworkPolicy shop/web): \
+         spec.ingress[0].destination.ports[0]: \"80\": does not go with protocol ICMP; use protocol: TCP, UDP or SCTP"
     );
     assert!(!bench.path().exists());
     assert!(bench.output("completion bash").contains("calicoctl"));
@@ -511,7 +518,29 @@ fn directories_are_read_in_order() {
     );
     assert_eq!(bench.output(&format!("apply -R -f {path}")), "Successfully applied 2 resource(s)\n");
     let mismatch = bench.failure(&format!("apply -f {path} -n other"), "");
-    assert!(mismatch.contains("is in namespace shop, but the command line says other"), "{mismatch}");
+    let told = "a.yaml: document 1 (NetworkPolicy shop/web): metadata.namespace: \"shop\": is not the namespace of the \
+                command line; use -n shop, or other here";
+    assert!(mismatch.contains(told), "{mismatch}");
+}
+
+#[test]
+fn what_is_wrong_with_the_files_of_a_directory_is_told_at_once() {
+    let bench = Bench::new();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), POLICY.replace("selector", "selektor")).unwrap();
+    std::fs::write(directory.path().join("b.yaml"), "").unwrap();
+    std::fs::write(directory.path().join("c.yaml"), "kind: [").unwrap();
+    let path = directory.path().display();
+    let place = "(NetworkPolicy shop/web): spec.selektor: \"app == 'web'\"";
+    assert_eq!(
+        bench.failure(&format!("apply -f {path}"), ""),
+        format!(
+            "failed to execute command: \
+             \n  {path}/a.yaml: document 1 {place}: this field is not known here; did you mean \"selector\"?\
+             \n  {path}/b.yaml: No resources specified\
+             \n  {path}/c.yaml: line 1 column 7: unclosed bracket '['"
+        )
+    );
 }
 
 #[test]

@@ -6,12 +6,108 @@ use crate::{binary, differences, run, text};
 
 /// Arguments between blanks, changes to the environment, and the whole of standard error. `DIR` is the temporary
 /// directory.
-const CASES: [(&str, &[(&str, &str)], &str); 19] = [
-    ("get nodez", &[], "failed to get resources: resource type 'nodez' is not supported"),
+const CASES: [(&str, &[(&str, &str)], &str); 41] = [
+    (
+        "get nodez",
+        &[],
+        "failed to get resources: resource type 'nodez' is not supported; did you mean \"nodes\"?",
+    ),
+    (
+        "get widgets",
+        &[],
+        "failed to get resources: resource type 'widgets' is not supported; use one such as nodes or networkpolicies",
+    ),
+    (
+        "delete ipool x",
+        &[],
+        "failed to execute command: resource type 'ipool' is not supported; did you mean \"ippool\"?",
+    ),
+    (
+        "delete ippool",
+        &[],
+        "failed to execute command: names of the resources to delete are needed; give them after the kind",
+    ),
+    (
+        "patch networkpolicie x -p {}",
+        &[],
+        "failed to execute command: resource type 'networkpolicie' is not supported; did you mean \"networkpolicies\"?",
+    ),
+    (
+        "label hostendpoint5 x a=b",
+        &[],
+        "failed to execute command: resource type 'hostendpoint5' is not supported; did you mean \"hostendpoints\"?",
+    ),
+    (
+        "patch tier default -p hello",
+        &[],
+        "Failed to patch 'Tier' resource: --patch: \"hello\": is no map; use one such as {\"spec\":{\"order\":5}}",
+    ),
+    (
+        "patch tier default -p {\"spec\":",
+        &[],
+        "Failed to patch 'Tier' resource: --patch: line 1 column 1: unclosed bracket '{'",
+    ),
+    (
+        "patch tier default -p {} -t mrge",
+        &[],
+        "error: invalid value 'mrge' for '--type <KIND_OF_PATCH>'\n  [possible values: strategic, merge]\n\n  tip: a similar value exists: 'merge'\n\nFor more information, try '--help'.",
+    ),
     (
         "get node -o xml",
         &[],
-        "unrecognized output format 'xml': use ps, wide, yaml, json or custom-columns=NAME,…",
+        "unrecognized output format 'xml'; use ps, wide, yaml, json or custom-columns=NAME,…",
+    ),
+    ("get node -o jsno", &[], "unrecognized output format 'jsno'; did you mean \"json\"?"),
+    (
+        "get node -o custom-column=NAME",
+        &[],
+        "unrecognized output format 'custom-column=NAME'; did you mean \"custom-columns\"?",
+    ),
+    (
+        "get node -o custom-columns",
+        &[],
+        "output format 'custom-columns' names no columns; use custom-columns=NAME,…",
+    ),
+    ("get node -o custom-columns=NAM", &[], "Node has no column NAM; did you mean \"NAME\"?"),
+    (
+        "get node -o custom-columns=PEERS",
+        &[],
+        "Node has no column PEERS; use some of ASN, IPV4, IPV6, NAME, NAMESPACE",
+    ),
+    (
+        "bgp plan -o jsn",
+        &[],
+        "error: invalid value 'jsn' for '--output <OUTPUT>'\n  [possible values: ps, json, yaml]\n\n  tip: a similar value exists: 'json'\n\nFor more information, try '--help'.",
+    ),
+    (
+        "ipam configure",
+        &[],
+        "nothing to configure; give --strictaffinity, --max-blocks-per-host or --ip-cooldown-seconds",
+    ),
+    (
+        "get node --otput yaml",
+        &[],
+        "error: unexpected argument '--otput' found\n\n  tip: a similar argument exists: '--output'\n\nUsage: calicoctl get --output <OUTPUT> <KIND> [NAMES]...\n\nFor more information, try '--help'.",
+    ),
+    (
+        "ipam shw",
+        &[],
+        "error: unrecognized subcommand 'shw'\n\n  tip: a similar subcommand exists: 'show'\n\nUsage: calicoctl ipam [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.",
+    ),
+    (
+        "aply -f x",
+        &[],
+        "error: unrecognized subcommand 'aply'\n\n  tip: a similar subcommand exists: 'apply'\n\nUsage: calicoctl [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.",
+    ),
+    (
+        "get node -c DIR/own.cfg",
+        &[],
+        "Error reading config file: DIR/own.cfg: document 1 (CalicoAPIConfig): spec.etcdEndpoint: this field is not known here; did you mean \"etcdEndpoints\"?",
+    ),
+    (
+        "get node -c DIR/etcd.cfg",
+        &[],
+        "Error reading config file: DIR/etcd.cfg: datastoreType: \"etcd\" is not etcdv3, kubernetes or embedded",
     ),
     ("get node nosuch", &[], "failed to get resources: resource does not exist: Node(nosuch)"),
     (
@@ -110,6 +206,10 @@ fn a_wrong_command_or_datastore_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().to_str().unwrap();
     let store = format!("{here}/store.db");
+    for (name, spec) in [("own", "{etcdEndpoint: a}"), ("etcd", "{datastoreType: etcd}")] {
+        let text = format!("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {spec}\n");
+        std::fs::write(dir.path().join(format!("{name}.cfg")), text).unwrap();
+    }
     let calicoctl = binary(dir.path(), "calicoctl");
     let call = |arguments: &str, variables: &[(&str, &str)]| {
         let arguments: Vec<String> = arguments.split(' ').map(|a| a.replace("DIR", here)).collect();

@@ -44,13 +44,13 @@ pub(super) async fn run(
 fn targets(targets: &Targets, context: &mut Context) -> anyhow::Result<Vec<ResourceKey>> {
     let Targets { kind, names, filename, recursive, skip_empty, namespace } = targets;
     if let Some(path) = filename {
-        let resources = files::read(path, *recursive, *skip_empty, namespace.as_deref(), context)?;
-        return Ok(resources.iter().map(calico_api::AnyResource::key).collect());
+        let manifests = files::read(path, *recursive, *skip_empty, namespace.as_deref(), context)?;
+        return Ok(manifests.iter().map(|manifest| manifest.resource.key()).collect());
     }
     let kind = parse_kind(kind.as_deref().unwrap_or_default())?;
     let names = parse_names(names);
     if names.is_empty() {
-        bail!("names of the resources to delete are needed");
+        bail!("names of the resources to delete are needed; give them after the kind");
     }
     let namespace = namespace_of(kind, namespace.as_deref());
     Ok(names.into_iter().map(|n| ResourceKey { kind, namespace: namespace.into(), name: n.into() }).collect())

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use calico_api::key::Scope;
-use calico_api::{AnyResource, BGPConfigurationSpec, Kind};
+use calico_api::{AnyResource, BGPConfigurationSpec, Kind, Manifest};
 use calico_net::Asn;
 use smol_str::SmolStr;
 
@@ -79,9 +79,9 @@ async fn find(resources: &Resources, args: &GetArgs, context: &mut Context) -> a
 }
 
 /// The stored state of what a file names, kinds in the order of their first appearance.
-async fn find_each(resources: &Resources, wanted: Vec<AnyResource>) -> anyhow::Result<Vec<Group>> {
+async fn find_each(resources: &Resources, wanted: Vec<Manifest>) -> anyhow::Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
-    for resource in wanted {
+    for Manifest { resource, .. } in wanted {
         let key = resource.key();
         let found = resources.get(key.kind, &key.namespace, &key.name).await?;
         match groups.iter_mut().find(|g| g.kind == key.kind) {

@@ -49,7 +49,7 @@ async fn configure(
 ) -> anyhow::Result<()> {
     let IpamConfigureArgs { strictaffinity, max_blocks_per_host, ip_cooldown_seconds } = args;
     if strictaffinity.is_none() && max_blocks_per_host.is_none() && ip_cooldown_seconds.is_none() {
-        bail!("nothing to configure: give --strictaffinity, --max-blocks-per-host or --ip-cooldown-seconds");
+        bail!("nothing to configure; give --strictaffinity, --max-blocks-per-host or --ip-cooldown-seconds");
     }
     let edit = ConfigEdit {
         strict_affinity: *strictaffinity,

@@ -13,7 +13,7 @@ pub(super) async fn run(
     args: &LabelArgs,
     context: &mut Context,
 ) -> anyhow::Result<()> {
-    let kind = parse_kind(&args.kind)?;
+    let kind = parse_kind(&args.kind).context("failed to execute command")?;
     let namespace = namespace_of(kind, args.namespace.as_deref());
     let mut resource = resources.get(kind, namespace, &args.name).await.context("failed to get resources")?;
     let labels = &mut resource.metadata.labels;
@@ -26,7 +26,7 @@ pub(super) async fn run(
         format!("Successfully removed label {key} from {target}")
     } else {
         let Some((key, value)) = args.label.split_once('=') else {
-            bail!("invalid label {}: use key=value", args.label);
+            bail!("invalid label {:?}; use key=value", args.label);
         };
         match labels.insert(SmolStr::new(key), SmolStr::new(value)) {
             None => format!("Successfully set label {key} on {target}"),

@@ -1,28 +1,27 @@
 //! `validate`: checks files without a datastore.
 
 use anyhow::Context as _;
-use calico_api::{AnyResource, Kind, defaults};
+use calico_api::{Kind, Manifest};
 
-use super::write::{named, report};
+use super::write::report;
 use crate::Context;
 use crate::args::FileArgs;
 use crate::files;
 
 pub(super) fn run(args: &FileArgs, context: &mut Context) -> anyhow::Result<()> {
     let FileArgs { filename, recursive, skip_empty, namespace } = args;
-    let resources = files::read(filename, *recursive, *skip_empty, namespace.as_deref(), context)
+    let manifests = files::read(filename, *recursive, *skip_empty, namespace.as_deref(), context)
         .context("failed to execute command")?;
-    if resources.is_empty() {
+    if manifests.is_empty() {
         return context.say("No resources specified");
     }
-    let kinds: Vec<Kind> = resources.iter().map(|r| r.kind).collect();
-    let errors: Vec<String> = resources.into_iter().filter_map(check).collect();
-    let handled = kinds.len() - errors.len();
+    let kinds: Vec<Kind> = manifests.iter().map(|manifest| manifest.resource.kind).collect();
+    let mut errors = Vec::new();
+    let mut handled = 0;
+    for Manifest { place, mut resource } in manifests {
+        let broken = files::check(&mut resource);
+        handled += usize::from(broken.is_empty());
+        errors.extend(files::told(&place, &broken));
+    }
     report("validate", "validated", &kinds, handled, errors, context)
-}
-
-fn check(mut resource: AnyResource) -> Option<String> {
-    defaults::apply(&mut resource);
-    let errors = calico_api::validate(&resource);
-    (!errors.is_empty()).then(|| named(&resource.key(), &errors))
 }

@@ -1,7 +1,8 @@
 //! `create`, `apply`, `replace`: writes the resources of files.
 
 use anyhow::{Context as _, anyhow};
-use calico_api::{AnyResource, Kind, ResourceKey, ValidationError};
+use calico_api::document::lines;
+use calico_api::{AnyResource, Kind, Manifest};
 
 use super::quoted_kind;
 use crate::Context;
@@ -50,19 +51,14 @@ pub(super) async fn run(
     if wanted.is_empty() {
         return context.say("No resources specified");
     }
-    let kinds: Vec<Kind> = wanted.iter().map(|r| r.kind).collect();
+    let kinds: Vec<Kind> = wanted.iter().map(|manifest| manifest.resource.kind).collect();
     let mut written = 0;
     let mut errors = Vec::new();
-    for resource in wanted {
-        let key = resource.key();
+    for Manifest { place, resource } in wanted {
         match write(resources, verb, resource).await {
             Ok(()) => written += 1,
             Err(error) => {
-                errors.push(match error {
-                    // The other errors name it themselves.
-                    ResourceError::Invalid(broken) if kinds.len() > 1 => named(&key, &broken),
-                    error => error.to_string(),
-                });
+                errors.extend(told(&place, error));
                 // A failed replacement ends the run: what follows may depend on it.
                 if verb == Verb::Replace {
                     break;
@@ -73,9 +69,14 @@ pub(super) async fn run(
     report(verb.name(), verb.past(), &kinds, written, errors, context)
 }
 
-/// Everything wrong with one of many resources, one per line.
-pub(super) fn named(key: &ResourceKey, errors: &[ValidationError]) -> String {
-    errors.iter().map(|error| format!("{key}: {error}")).collect::<Vec<_>>().join("\n")
+/// Why a resource was not written, one reason for each line: what is wrong with it where it stands, or what the datastore
+/// says, with its causes, which names the resource itself.
+pub(super) fn told(place: &str, error: ResourceError) -> Vec<String> {
+    match error {
+        ResourceError::Invalid(broken) => files::told(place, &broken),
+        ResourceError::Settings(error) => files::told(place, &[error]),
+        error => vec![format!("{:#}", anyhow::Error::from(error))],
+    }
 }
 
 async fn write(resources: &Resources, verb: Verb, resource: AnyResource) -> Result<(), ResourceError> {
@@ -101,7 +102,7 @@ pub(super) fn report(
 ) -> anyhow::Result<()> {
     let kind = quoted_kind(kinds);
     let total = kinds.len();
-    let what = errors.join("\n");
+    let what = lines(&errors);
     if errors.is_empty() {
         return context.say(format_args!("Successfully {past} {handled} {kind}resource(s)"));
     }

@@ -1,7 +1,7 @@
 //! The columns of each kind's table (spec 7 §5.5).
 
 use anyhow::bail;
-use calico_api::{AnyResource, Kind};
+use calico_api::{AnyResource, Kind, suggest};
 use serde_json::Value;
 
 /// Longest text of a list in a cell.
@@ -167,7 +167,9 @@ pub(crate) fn custom(kind: Kind, headings: &[String]) -> anyhow::Result<Vec<Colu
                 let mut names: Vec<&str> = known.iter().map(|c| c.heading).collect();
                 names.sort_unstable();
                 names.dedup();
-                bail!("{} has no column {heading}: it has {}", kind.name(), names.join(", "));
+                let all = format!("use some of {}", names.join(", "));
+                let remedy = suggest::remedy(heading, names, &all);
+                bail!("{} has no column {heading}; {remedy}", kind.name());
             }
         }
     }

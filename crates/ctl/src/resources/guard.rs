@@ -63,7 +63,7 @@ impl Resources {
             let known =
                 tier == calico_api::tier::DEFAULT_TIER || self.entry(Kind::Tier, "", tier).await?.is_some();
             if !known {
-                return Err(invalid("spec.tier", tier, "is no tier: create it first"));
+                return Err(invalid("spec.tier", tier, "is no tier; create it first"));
             }
         }
         if resource.kind == Kind::IPPool && is_new {

@@ -1,7 +1,8 @@
 //! `bgp plan`: who speaks with whom, and what is wrong with it.
 
-use anyhow::Context as _;
-use calico_api::defaults;
+use anyhow::{Context as _, anyhow};
+use calico_api::Manifest;
+use calico_api::document::lines;
 use calico_mesh::plan::{NodePlan, OtherEnd, PlannedSession, Warning};
 use calico_mesh::{Index, Plan};
 use serde_json::{Value, json};
@@ -14,11 +15,15 @@ use crate::output::table::render_boxed;
 
 pub(super) fn run(mut index: Index, args: &BgpPlanArgs, context: &mut Context) -> anyhow::Result<()> {
     if let Some(path) = &args.filename {
-        let resources =
-            files::read(path, args.recursive, false, None, context).context("failed to execute command")?;
-        for mut resource in resources {
-            defaults::apply(&mut resource);
+        let failed = "failed to execute command";
+        let manifests = files::read(path, args.recursive, false, None, context).context(failed)?;
+        let mut wrong = Vec::new();
+        for Manifest { place, mut resource } in manifests {
+            wrong.extend(files::told(&place, &files::check(&mut resource)));
             put(&mut index, &resource);
+        }
+        if !wrong.is_empty() {
+            return Err(anyhow!("{failed}: {}", lines(&wrong)));
         }
     }
     let mut plan = Plan::of(index.world());
