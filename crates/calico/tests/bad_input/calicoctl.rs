@@ -6,7 +6,7 @@ use crate::{binary, differences, run, text};
 
 /// Arguments between blanks, changes to the environment, and the whole of standard error. `DIR` is the temporary
 /// directory.
-const CASES: [(&str, &[(&str, &str)], &str); 41] = [
+const CASES: [(&str, &[(&str, &str)], &str); 40] = [
     (
         "get nodez",
         &[],
@@ -166,6 +166,11 @@ const CASES: [(&str, &[(&str, &str)], &str); 41] = [
         "failed to get resources: cannot list /calico/resources/v3/projectcalico.org/nodes/: the datastore does not answer: etcd at http://127.0.0.1:1,http://127.0.0.1:2: Connection refused (os error 111)",
     ),
     (
+        "apply -f DIR/tier.yaml",
+        &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1")],
+        "failed to apply 'Tier' resource: cannot write to the datastore: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)",
+    ),
+    (
         "get node",
         &[
             ("DATASTORE_TYPE", "etcdv3"),
@@ -210,6 +215,8 @@ fn a_wrong_command_or_datastore_is_named() {
         let text = format!("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {spec}\n");
         std::fs::write(dir.path().join(format!("{name}.cfg")), text).unwrap();
     }
+    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: t}}";
+    std::fs::write(dir.path().join("tier.yaml"), tier).unwrap();
     let calicoctl = binary(dir.path(), "calicoctl");
     let call = |arguments: &str, variables: &[(&str, &str)]| {
         let arguments: Vec<String> = arguments.split(' ').map(|a| a.replace("DIR", here)).collect();
