@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use anyhow::{Context, Result, bail};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::advice;
 use crate::k8s::{self, args::K8sCommand};
 use crate::probe::{self, Probe};
 use crate::qemu::{self, QemuCommand};
@@ -17,7 +19,7 @@ use crate::topology::Topology;
 use crate::{demo, fabric, init, state::Lab, status, workload};
 
 /// Where a lab lives unless told otherwise.
-const DEFAULT_DIR: &str = "/run/calico-lab";
+pub const DEFAULT_DIR: &str = "/run/calico-lab";
 
 /// Nodes in network namespaces on this machine: the shipped binary, BIRD, the CNI plugin, real packets.
 #[derive(Parser, Debug)]
@@ -54,6 +56,9 @@ enum Command {
         output: String,
     },
     /// Run a command on a node, on a router, in a workload, or in the fabric.
+    #[command(after_help = "Examples:
+  calico lab exec node1 calicoctl get nodes -o wide
+  calico lab exec web -- ip address show eth0")]
     Exec {
         /// A node, a router, a workload, or `fabric`.
         place: String,
@@ -75,7 +80,10 @@ enum Command {
     /// Two machines with a kernel of their own, for what this one's does not have.
     #[command(subcommand)]
     Qemu(QemuCommand),
-    /// Race the shipped binary on a lab that is up; one line each: letter name figure unit peer ratio.
+    /// Measure a lab that is up: how long attaching takes, what is lost when processes are killed.
+    ///
+    /// Each figure is one line: the race's letter, the figure's name, the figure, its unit, Calico's own figure, and ours
+    /// divided by that: below 1 we are better. A dash: Calico's was not measured.
     #[command(subcommand)]
     Race(RaceCommand),
     /// One end of the packet streams of a race.
@@ -127,9 +135,9 @@ pub struct DemoArgs {
 
 #[derive(Subcommand, Debug)]
 enum RaceCommand {
-    /// K: ADD and DEL by the CNI plugin, in turn and 20 at a time.
+    /// Race K: how long ADD and DEL by the CNI plugin take, in turn and 20 at a time; needs one node.
     Cni,
-    /// O: packets lost while processes are killed at random moments.
+    /// Race O: packets lost between two nodes while processes are killed at random moments.
     Restart {
         /// What is killed.
         #[arg(long, value_enum, default_value_t = Victim::Agent)]
@@ -171,7 +179,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => {
-            let _ = error.print();
+            match no_such_command(&error) {
+                Some(said) => eprintln!("calico lab: {said}"),
+                // A terminal that is gone can be told nothing.
+                None => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -190,12 +202,21 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
         Command::Qemu(_) => qemu::DEFAULT_DIR,
         _ => DEFAULT_DIR,
     };
-    let dir = dir.unwrap_or_else(|| PathBuf::from(default));
+    // Nodes work elsewhere than this process does.
+    let dir = std::path::absolute(dir.unwrap_or_else(|| PathBuf::from(default))).context("--dir")?;
+    let needs_root = !matches!(command, Command::K8s(_) | Command::Qemu(_) | Command::Probe(_));
+    // A lab that is down is down for everybody.
+    let is_down = matches!(command, Command::Down) && !Lab::is_in(&dir);
+    if needs_root && !is_down && !nix::unistd::geteuid().is_root() {
+        bail!("a lab is namespaces and links of the kernel, which only root may make and enter: use sudo");
+    }
     match command {
         Command::K8s(command) => return k8s::run(&dir, command),
         Command::Qemu(command) => return qemu::run(&dir, command),
         Command::Up(up) => {
             fabric::build(&dir, &up)?;
+            let (status, down) = (advice::command(&dir, "status"), advice::command(&dir, "down"));
+            eprintln!("the lab is up: {status} shows it, {down} removes it");
         }
         Command::Down if !Lab::is_in(&dir) => println!("no lab in {}: nothing to take down", dir.display()),
         Command::Down => fabric::tear_down(&dir)?,
@@ -217,6 +238,31 @@ fn run(Args { dir, command }: Args) -> Result<ExitCode> {
         Command::Init { node } => init::run(&dir, &node)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a command that there is not, or that is missing where one must be: those that there are.
+fn no_such_command(error: &clap::Error) -> Option<String> {
+    let wrong = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(wrong))) => Some(wrong),
+        (ErrorKind::MissingSubcommand, _) => None,
+        _ => return None,
+    };
+    // The usage names the commands that were understood, before what is open.
+    let usage = error.get(ContextKind::Usage)?.to_string();
+    let understood = usage.split_once("calico lab")?.1.split_whitespace();
+    let mut command = Args::command();
+    let mut called = "calico lab".to_owned();
+    for word in understood.take_while(|word| !word.starts_with(['[', '<'])) {
+        command = command.find_subcommand(word)?.clone();
+        called = format!("{called} {word}");
+    }
+    let names: Vec<&str> =
+        command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name()).collect();
+    let said = match wrong {
+        Some(wrong) => advice::unknown("command", wrong, &names),
+        None => format!("{called} needs a command; there are {}", names.join(", ")),
+    };
+    Some(format!("{said} (`{called} --help`)"))
 }
 
 fn print_lines(lines: &[String]) {
@@ -269,6 +315,41 @@ mod tests {
             });
         }
         let error = workload::add(&mut lab, "web", "node9", "shop", &[], &[]).unwrap_err();
-        assert_eq!(error.to_string(), "no node \"node9\"; there are node1, node2");
+        assert_eq!(error.to_string(), "no node \"node9\"; there are node1, node2; did you mean \"node1\"?");
+        let check = |name: &str, labels: &[String], expected: &str| {
+            let error = workload::add(&mut lab.clone(), name, "node1", "shop", labels, &[]).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        check("node2", &[], "the name \"node2\" is taken by a node of this lab");
+        check("fabric", &[], "the name \"fabric\" is taken by the fabric of this lab");
+        check("web", &["app".to_owned()], "--label app: a label is written key=value");
+        let error = workload::remove(&mut lab, "web").unwrap_err();
+        assert_eq!(error.to_string(), "no workload \"web\"; there are none");
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_told_with_those_that_are() {
+        let check = |line: &str, expected: &str| {
+            let error = Args::try_parse_from(words(line)).unwrap_err();
+            assert_eq!(no_such_command(&error).as_deref(), Some(expected), "{line}");
+        };
+        check("lab race nosuch", "no command \"nosuch\"; there are cni, restart (`calico lab race --help`)");
+        check(
+            "lab --dir /tmp/x race restrat",
+            "no command \"restrat\"; there are cni, restart; did you mean \"restart\"? (`calico lab race --help`)",
+        );
+        check(
+            "lab stauts",
+            "no command \"stauts\"; there are up, down, status, exec, workload, router, demo, k8s, qemu, race; did \
+             you mean \"status\"? (`calico lab --help`)",
+        );
+        check(
+            "lab --dir /tmp/x",
+            "calico lab needs a command; there are up, down, status, exec, workload, router, demo, k8s, qemu, race \
+             (`calico lab --help`)",
+        );
+        // Everything else is clap's to say.
+        let error = Args::try_parse_from(words("lab up --nodes 0")).unwrap_err();
+        assert_eq!(no_such_command(&error), None);
     }
 }

@@ -4,19 +4,22 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use comfy_table::{Table, presets};
+use anyhow::{Context, Result};
+use comfy_table::Table;
 
-use crate::args::DemoArgs;
+use crate::args::{DEFAULT_DIR, DemoArgs};
 use crate::fabric::{self, step};
 use crate::state::Lab;
 use crate::wait::until;
-use crate::{status, workload};
+use crate::{directory, status, workload};
 
 /// How long a request may take before it counts as dropped. A drop is silent, so this is what a refusal costs.
 const REQUEST_TIMEOUT: &str = "1";
 /// How long a change may take to show in a request's answer.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
+/// What the columns of the story's tables are.
+const LEGEND: &str =
+    "EXPECTED: by policy. GOT: a real request's answer. AFTER: how long until the new answer was seen.";
 
 /// What a request got, and what it should get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,36 +35,76 @@ enum Answer {
 /// A chapter of the story: what is applied, and who should reach whom after it.
 struct Chapter {
     title: &'static str,
-    manifest: String,
+    policy: Option<Policy>,
     expected: Vec<(&'static str, &'static str, u16, Answer)>,
+}
+
+/// A NetworkPolicy of the story.
+struct Policy {
+    namespace: &'static str,
+    name: &'static str,
+    manifest: String,
+}
+
+/// A request, and what became of it.
+#[derive(Clone, Debug)]
+struct Asked {
+    from: &'static str,
+    to: &'static str,
+    address: String,
+    port: u16,
+    expected: Answer,
+    got: Answer,
+    /// The answer in the server's words or curl's.
+    said: String,
+    /// From the change of policy until the answer that was expected, or until it was given up.
+    after: Duration,
 }
 
 /// Runs the demo; exit code 1 if any answer differs from what was expected.
 pub fn run(dir: &Path, args: &DemoArgs) -> Result<ExitCode> {
-    if dir.join("state.json").exists() {
-        bail!("a lab is up in {}; `calico lab down` removes it", dir.display());
-    }
+    directory::check_free(dir)?;
     let result = fabric::build(dir, &args.up).and_then(|mut lab| tell(&mut lab));
-    if args.keep {
-        eprintln!("the lab stays up: try `calico lab status`, `calico lab exec node1 calicoctl get nodes`;");
-        eprintln!("`calico lab down` removes it");
-    } else if dir.join("state.json").exists() {
+    let stays = args.keep && Lab::is_in(dir);
+    if !stays && Lab::is_in(dir) {
         if result.is_err() {
             show_logs(dir);
         }
         step("taking the lab down");
         fabric::tear_down(dir)?;
     }
-    match result? {
-        0 => {
+    let code = match &result {
+        Ok(0) => {
             println!("demo: every answer as expected");
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        wrong => {
+        Ok(wrong) => {
             println!("demo: {wrong} answers differ from what was expected");
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
+        Err(_) => ExitCode::FAILURE,
+    };
+    if stays {
+        let own = std::env::current_exe().context("own path")?;
+        eprint!("{}", advice(dir, &own));
     }
+    result.map(|_| code)
+}
+
+/// What to type in a lab that stays.
+fn advice(dir: &Path, own: &Path) -> String {
+    let environment = if dir == Path::new(DEFAULT_DIR) {
+        String::new()
+    } else {
+        format!("  export CALICO_LAB_DIR={}\n", dir.display())
+    };
+    format!(
+        "the lab stays up, for whoever is root:\n{environment}  calico={}\n  $calico lab status\n  \
+         $calico lab exec node1 calicoctl get networkpolicy -n shop\n  \
+         $calico lab exec node1 calicoctl get networkpolicy default-deny -n shop -o yaml\n  \
+         $calico lab down\n",
+        own.display()
+    )
 }
 
 /// The end of every log, since the logs go with the lab.
@@ -91,38 +134,80 @@ fn tell(lab: &mut Lab) -> Result<usize> {
     workload::add(lab, "archive", &second, "office", &["app=archive".to_owned()], &nginx)?;
     println!("{}", status::tables(&status::read(lab)?));
 
+    println!("{LEGEND}");
     let mut wrong = 0;
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["STEP", "FROM", "TO", "EXPECTED", "ANSWER", "OK", "AFTER"]);
-    for (number, chapter) in chapters(lab)?.iter().enumerate() {
-        step(&format!("{}. {}", number + 1, chapter.title));
-        if !chapter.manifest.is_empty() {
-            workload::calicoctl(lab, "node1", &["apply", "-f", "-"], &chapter.manifest)?;
+    let mut in_force: Vec<Policy> = Vec::new();
+    for (number, chapter) in chapters(lab)?.into_iter().enumerate() {
+        if let Some(policy) = chapter.policy {
+            workload::calicoctl(lab, "node1", &["apply", "-f", "-"], &policy.manifest)?;
+            in_force.push(policy);
         }
         let applied = Instant::now();
-        for (from, to, port, expected) in &chapter.expected {
-            for address in workload::addresses(lab, to)? {
-                let mut got = (Answer::Dropped, String::new());
-                let ok = until(CHANGE_DEADLINE, Duration::from_millis(20), || {
-                    got = request(lab, from, &address, *port);
-                    got.0 == *expected
-                });
-                wrong += usize::from(!ok);
-                let target = if address.contains(':') {
-                    format!("{to} [{address}]:{port}")
-                } else {
-                    format!("{to} {address}:{port}")
-                };
-                let expected = if *expected == Answer::Page { "the page" } else { "no answer" };
-                let ok = if ok { "yes" } else { "NO" };
-                let after = format!("{:.2} s", applied.elapsed().as_secs_f64());
-                table.add_row([chapter.title, from, &target, expected, &got.1, ok, &after]);
-            }
+        println!("{}", heading(number + 1, chapter.title, &in_force));
+        let asked = ask_all(lab, &chapter.expected, applied)?;
+        wrong += asked.iter().filter(|asked| asked.got != asked.expected).count();
+        println!("{}", table(&asked));
+    }
+    Ok(wrong)
+}
+
+/// Asks for everything at once, over both families, each until it gets what is expected or the time is over.
+fn ask_all(
+    lab: &Lab,
+    expected: &[(&'static str, &'static str, u16, Answer)],
+    applied: Instant,
+) -> Result<Vec<Asked>> {
+    let mut asked = Vec::new();
+    for &(from, to, port, expected) in expected {
+        for address in workload::addresses(lab, to)? {
+            let (got, said, after) = (Answer::Failed, String::new(), Duration::ZERO);
+            asked.push(Asked { from, to, address, port, expected, got, said, after });
         }
     }
-    println!("{table}");
-    Ok(wrong)
+    std::thread::scope(|scope| {
+        for asked in &mut asked {
+            scope.spawn(|| {
+                until(CHANGE_DEADLINE, Duration::from_millis(20), || {
+                    (asked.got, asked.said) = request(lab, asked.from, &asked.address, asked.port);
+                    asked.got == asked.expected
+                });
+                asked.after = applied.elapsed();
+            });
+        }
+    });
+    Ok(asked)
+}
+
+/// A step's number and title, and what decides now.
+fn heading(number: usize, title: &str, in_force: &[Policy]) -> String {
+    let mut text = format!("\n{number}. {title}");
+    let Some(newest) = in_force.len().checked_sub(1) else {
+        return text
+            + "\n   in force: Profile kns.shop, Profile kns.office (no policy yet: they allow everything)";
+    };
+    for (i, Policy { namespace, name, manifest: _ }) in in_force.iter().enumerate() {
+        let margin = if i == 0 { "   in force: " } else { "             " };
+        let new = if i == newest { " (new)" } else { "" };
+        text += &format!("\n{margin}NetworkPolicy {namespace}/{name}{new}");
+    }
+    text
+}
+
+/// The requests of a step. Their addresses are in the table of endpoints.
+fn table(asked: &[Asked]) -> Table {
+    let mut table = status::new_table();
+    table.set_header(["FROM", "TO", "OVER", "EXPECTED", "GOT", "OK", "AFTER"]);
+    for Asked { from, to, address, port, expected, got, said, after } in asked {
+        let target = format!("{to}:{port}");
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        let expected_text = if *expected == Answer::Page { "the page" } else { "no answer" };
+        let silence = format!("no answer in {REQUEST_TIMEOUT} s");
+        let said = if *got == Answer::Dropped { &silence } else { said };
+        let ok = if got == expected { "yes" } else { "NO" };
+        let after = format!("{:.2} s", after.as_secs_f64());
+        table.add_row([from, target.as_str(), family, expected_text, said, ok, &after]);
+    }
+    table
 }
 
 /// One real request; the answer and how it reads.
@@ -166,7 +251,7 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
     Ok(vec![
         Chapter {
             title: "everything open",
-            manifest: String::new(),
+            policy: None,
             expected: vec![
                 ("client", "web", 80, Page),
                 ("stranger", "web", 80, Page),
@@ -176,7 +261,7 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
         },
         Chapter {
             title: "default deny in the namespace",
-            manifest: policy("shop", "default-deny", "all()", "  types: [Ingress]\n"),
+            policy: policy("shop", "default-deny", "all()", "  types: [Ingress]\n"),
             expected: vec![
                 ("client", "web", 80, Dropped),
                 ("stranger", "web", 80, Dropped),
@@ -186,7 +271,7 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
         },
         Chapter {
             title: "allow labelled clients on the port",
-            manifest: policy(
+            policy: policy(
                 "shop",
                 "web-from-clients",
                 "app == 'web'",
@@ -202,7 +287,7 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
         },
         Chapter {
             title: "allow a namespace",
-            manifest: policy(
+            policy: policy(
                 "shop",
                 "web-from-office",
                 "app == 'web'",
@@ -218,7 +303,7 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
         },
         Chapter {
             title: "egress limited to a CIDR",
-            manifest: policy(
+            policy: policy(
                 "shop",
                 "client-egress",
                 "role == 'client'",
@@ -233,11 +318,12 @@ fn chapters(lab: &Lab) -> Result<Vec<Chapter>> {
     ])
 }
 
-fn policy(namespace: &str, name: &str, selector: &str, rest: &str) -> String {
-    format!(
+fn policy(namespace: &'static str, name: &'static str, selector: &str, rest: &str) -> Option<Policy> {
+    let manifest = format!(
         "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
          spec:\n  selector: {selector}\n{rest}"
-    )
+    );
+    Some(Policy { namespace, name, manifest })
 }
 
 /// A web server that keeps all of its files in the lab's directory.
@@ -269,5 +355,68 @@ mod tests {
         let codes = [Some(0), Some(28), Some(7), Some(22), None];
         let answers = codes.map(answer);
         assert_eq!(answers, [Answer::Page, Answer::Dropped, Answer::Failed, Answer::Failed, Answer::Failed]);
+    }
+
+    fn story_policies() -> Vec<Policy> {
+        ["default-deny", "web-from-clients", "web-from-office", "client-egress"]
+            .into_iter()
+            .filter_map(|name| policy("shop", name, "all()", ""))
+            .collect()
+    }
+
+    #[test]
+    fn a_heading_names_what_is_in_force() {
+        let mut policies = story_policies();
+        policies.truncate(2);
+        let expected = "
+3. allow labelled clients on the port
+   in force: NetworkPolicy shop/default-deny
+             NetworkPolicy shop/web-from-clients (new)";
+        assert_eq!(heading(3, "allow labelled clients on the port", &policies), expected);
+        assert!(heading(1, "everything open", &[]).contains("Profile kns.shop"));
+        assert!(policies[1].manifest.contains("name: web-from-clients\n  namespace: shop\n"));
+    }
+
+    #[test]
+    fn every_line_fits() {
+        let asked = |address: &str, got: Answer, said: &str| Asked {
+            from: "stranger",
+            to: "archive",
+            address: address.to_owned(),
+            port: 8080,
+            expected: Answer::Dropped,
+            got,
+            said: said.to_owned(),
+            after: Duration::from_millis(12_345),
+        };
+        let refused = "curl: (7) Failed to connect to fd00:10:244:3223:2a7e:8931:48e:c281 port 8080 after 0 ms: \
+                       Couldn't connect to server";
+        let table = table(&[
+            asked("10.244.90.192", Answer::Page, "hello from node1 (HTTP 200)"),
+            asked(
+                "10.244.90.192",
+                Answer::Dropped,
+                "curl: (28) Connection timed out after 1001 milliseconds",
+            ),
+            asked("fd00::1", Answer::Failed, refused),
+        ])
+        .to_string();
+        let headings = [heading(5, "egress limited to a CIDR", &story_policies()), heading(1, "open", &[])];
+        for line in [table.as_str(), LEGEND, &headings[0], &headings[1]].into_iter().flat_map(str::lines) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        // What is common is not broken, and what is wrong is seen.
+        assert!(
+            table.contains("│ stranger ┆ archive:8080 ┆ IPv4 ┆ no answer ┆ hello from node1 (HTTP 200)"),
+            "{table}"
+        );
+        assert!(table.contains("┆ no answer in 1 s ") && table.contains("┆ NO "), "{table}");
+    }
+
+    #[test]
+    fn advice_names_the_directory_where_it_must() {
+        let other = advice(Path::new("/run/other"), Path::new("/bin/calico"));
+        assert!(other.contains("  export CALICO_LAB_DIR=/run/other\n  calico=/bin/calico\n"), "{other}");
+        assert!(!advice(Path::new(DEFAULT_DIR), Path::new("/bin/calico")).contains("CALICO_LAB_DIR"));
     }
 }

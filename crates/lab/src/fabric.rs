@@ -15,7 +15,7 @@ use crate::process::output;
 use crate::state::{Lab, MARK};
 use crate::topology::Topology;
 use crate::wait::until;
-use crate::{node, topology, workload};
+use crate::{advice, directory, node, topology, workload};
 
 /// The fabric's own address on the first subnet, where etcd listens.
 pub const ADDRESS_V4: &str = "10.65.0.254";
@@ -61,10 +61,9 @@ impl Subnet {
 
 /// Builds a lab and waits until every node is ready.
 pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
-    if dir.join("state.json").exists() {
-        bail!("a lab is already up in {}; `calico lab down` removes it", dir.display());
-    }
+    directory::check_free(dir)?;
     topology::check(args)?;
+    check_programs(args)?;
     std::fs::create_dir_all(dir.join("bin")).with_context(|| format!("{}", dir.display()))?;
     std::fs::create_dir_all(dir.join("datastore"))?;
     let own = std::env::current_exe().context("own path")?;
@@ -78,9 +77,26 @@ pub fn build(dir: &Path, args: &UpArgs) -> Result<Lab> {
     // Before anything runs: what fails halfway can still be taken down.
     lab.save()?;
     spawn_all(&mut lab, args).inspect_err(|_| {
-        eprintln!("the lab's logs are in {}; `calico lab down` removes it", dir.display());
+        eprintln!("the lab's logs are in {}; {} removes it", dir.display(), advice::command(dir, "down"));
     })?;
     Ok(lab)
+}
+
+/// What every node and the fabric run, and the Debian package that each is in.
+const PROGRAMS: [(&str, &str); 3] = [("ip", "iproute2"), ("bird", "bird2"), ("curl", "curl")];
+
+/// Refuses a lab whose programs are not there, before anything is made.
+fn check_programs(args: &UpArgs) -> Result<()> {
+    let etcd = (args.datastore == Datastore::Etcd).then_some(("etcd", "etcd-server"));
+    for (program, package) in PROGRAMS.into_iter().chain(etcd) {
+        let is_there = crate::state::PATH.split(':').any(|dir| Path::new(dir).join(program).exists());
+        if !is_there {
+            bail!(
+                "{program} is not there: install Debian's package {package} (its own service need not run)"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn spawn_all(lab: &mut Lab, args: &UpArgs) -> Result<()> {
@@ -266,7 +282,9 @@ pub fn spawn_etcd(lab: &Lab) -> Result<()> {
 pub fn tear_down(dir: &Path) -> Result<()> {
     let lab = Lab::load(dir)?;
     let mut problems = Vec::new();
-    for name in lab.workloads.keys().cloned().collect::<Vec<_>>() {
+    // The plugin detaches where the node is; on one that has ended there is nothing to detach from.
+    let attached = lab.workloads.iter().filter(|(_, workload)| lab.runs(&workload.node));
+    for name in attached.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
         if let Err(error) = workload::remove(&mut lab.clone(), &name) {
             // The namespaces go in a moment, and everything in them; say it and go on.
             eprintln!("calico lab: workload {name}: {error:#}");

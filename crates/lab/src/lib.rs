@@ -18,9 +18,11 @@
     reason = "a development role that runs processes, reads files and waits for conditions with deadlines"
 )]
 
+mod advice;
 mod args;
 mod cni;
 mod demo;
+mod directory;
 mod fabric;
 mod init;
 pub(crate) mod k8s;

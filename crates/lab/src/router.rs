@@ -89,9 +89,8 @@ fn free_number(lab: &Lab) -> Result<u8> {
 
 /// A router's namespaces with a wire to the first subnet. Nothing runs in it yet.
 pub fn spawn(lab: &mut Lab, name: &str, daemon: Daemon, number: u8, speaker: &Speaker) -> Result<i32> {
-    let is_place = lab.nodes.iter().any(|node| node.name == name) || lab.workloads.contains_key(name);
-    if is_place || lab.router(name).is_ok() || name == crate::state::FABRIC {
-        bail!("{name:?} is already there");
+    if let Some(kind) = lab.kind_of_place(name) {
+        bail!("the name {name:?} is taken by {kind} of this lab");
     }
     let pid = fabric::spawn_holder(lab)?;
     let router = Router { name: name.to_owned(), pid, daemon, number, speaker: speaker.clone() };

@@ -10,14 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Datastore;
 use crate::namespace::Namespaces;
-use crate::process;
 use crate::router::Router;
+use crate::{advice, directory, process};
 
 /// The variable that marks the processes that hold a lab's namespaces.
 pub const MARK: &str = "CALICO_LAB_MARK";
 
 /// The place that is no node, router or workload: what lies between them.
 pub const FABRIC: &str = "fabric";
+
+/// Where nodes look for programs after the lab's own.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One node of the lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,9 +93,33 @@ impl Lab {
     /// The lab in a directory.
     pub fn load(dir: &Path) -> Result<Lab> {
         let path = dir.join("state.json");
-        let text = std::fs::read(&path)
-            .with_context(|| format!("no lab in {}: start one with `calico lab up`", dir.display()))?;
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("{}", directory::no_lab(dir)),
+            read => read.with_context(|| format!("{}", path.display()))?,
+        };
         serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Whether the process that holds the fabric, and with it the lab, is still there.
+    pub fn is_running(&self) -> bool {
+        process::is_marked(self.fabric_pid, &self.mark)
+    }
+
+    /// Whether the process that holds a node is still there.
+    pub fn runs(&self, node: &str) -> bool {
+        self.nodes.iter().any(|n| n.name == node && process::is_marked(n.init_pid, &self.mark))
+    }
+
+    /// The namespaces of one of the lab's places. The kernel may have given the number of a process that has ended to
+    /// somebody else's.
+    fn namespaces(&self, place: &str, pid: i32) -> Result<Namespaces> {
+        if !process::is_marked(pid, &self.mark) {
+            bail!(
+                "{place} is gone: process {pid}, which held it, has ended; {} removes what is left of the lab",
+                advice::command(&self.dir, "down")
+            );
+        }
+        Namespaces::of_node(pid)
     }
 
     /// Writes the state, whole or not at all.
@@ -107,7 +134,7 @@ impl Lab {
     pub fn node(&self, name: &str) -> Result<&Node> {
         self.nodes.iter().find(|n| n.name == name).with_context(|| {
             let names: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-            format!("no node {name:?}; there are {}", names.join(", "))
+            advice::unknown("node", name, &names)
         })
     }
 
@@ -115,8 +142,49 @@ impl Lab {
     pub fn router(&self, name: &str) -> Result<&Router> {
         self.routers.iter().find(|r| r.name == name).with_context(|| {
             let names: Vec<&str> = self.routers.iter().map(|r| r.name.as_str()).collect();
-            format!("no router {name:?}; there are {}", listed(&names))
+            advice::unknown("router", name, &names)
         })
+    }
+
+    /// A workload by name.
+    pub fn workload(&self, name: &str) -> Result<&Workload> {
+        self.workloads.get(name).with_context(|| {
+            let names: Vec<&str> = self.workloads.keys().map(String::as_str).collect();
+            advice::unknown("workload", name, &names)
+        })
+    }
+
+    /// What a name stands for, if anything has it: `exec` finds by it one place and no other.
+    pub fn kind_of_place(&self, name: &str) -> Option<&'static str> {
+        if name == FABRIC {
+            Some("the fabric")
+        } else if self.nodes.iter().any(|n| n.name == name) {
+            Some("a node")
+        } else if self.routers.iter().any(|r| r.name == name) {
+            Some("a router")
+        } else if self.workloads.contains_key(name) {
+            Some("a workload")
+        } else {
+            None
+        }
+    }
+
+    /// What is said of a place that there is not: every place that there is.
+    fn no_place(&self, name: &str) -> String {
+        let nodes: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
+        let routers: Vec<&str> = self.routers.iter().map(|r| r.name.as_str()).collect();
+        let workloads: Vec<&str> = self.workloads.keys().map(String::as_str).collect();
+        let mut said = format!("no place {name:?} in this lab");
+        // Most labs have no routers.
+        for (kind, names) in [("nodes", &nodes), ("routers", &routers), ("workloads", &workloads)] {
+            match names.as_slice() {
+                [] if kind == "routers" => {}
+                [] => said += &format!("; {kind}: none"),
+                names => said += &format!("; {kind}: {}", names.join(", ")),
+            }
+        }
+        let all = nodes.into_iter().chain(routers).chain(workloads).chain([FABRIC]);
+        format!("{said}; and {FABRIC}{}", advice::meant(name, all))
     }
 
     /// The directory of a node's or a router's files.
@@ -144,25 +212,23 @@ impl Lab {
         let found = self.node(node)?;
         let mut command = Command::new(program.into());
         command.envs(self.environment(node));
-        Namespaces::of_node(found.init_pid)?.enter(&mut command);
+        self.namespaces(node, found.init_pid)?.enter(&mut command);
         Ok(command)
     }
 
     /// A command that runs in a workload.
     pub fn in_workload(&self, name: &str, program: impl Into<OsString>) -> Result<Command> {
-        let Some(workload) = self.workloads.get(name) else {
-            let names: Vec<&str> = self.workloads.keys().map(String::as_str).collect();
-            bail!("no workload {name:?}; there are {}", listed(&names));
-        };
+        let workload = self.workload(name)?;
         let mut command = Command::new(program.into());
-        Namespaces::of_node(workload.pid)?.enter(&mut command);
+        self.namespaces(name, workload.pid)?.enter(&mut command);
         Ok(command)
     }
 
     /// Environment of processes on a node.
     pub fn environment(&self, node: &str) -> Vec<(&'static str, String)> {
         let mut path = self.dir.join("bin").into_os_string().into_string().unwrap_or_default();
-        path.push_str(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        path.push(':');
+        path.push_str(PATH);
         let mut environment = self.datastore_environment();
         environment.push(("PATH", path));
         environment.push(("NODENAME", node.to_owned()));
@@ -172,22 +238,83 @@ impl Lab {
     /// Runs a command in a place of the lab with this terminal, and gives its exit code.
     pub fn exec(&self, place: &str, arguments: &[OsString]) -> Result<ExitCode> {
         let (program, rest) = arguments.split_first().context("a command is needed after the place")?;
-        let mut command = if place == FABRIC {
-            crate::fabric::in_fabric(self, program)?
-        } else if self.nodes.iter().any(|n| n.name == place) {
+        let mut command = if self.nodes.iter().any(|n| n.name == place) {
             self.on_node(place, program)?
-        } else if let Ok(router) = self.router(place) {
-            crate::fabric::in_place(router.pid, program)?
         } else {
-            self.in_workload(place, program).with_context(|| {
-                format!("{place:?} is neither a node, a router, a workload of this lab, nor {FABRIC}")
-            })?
+            let holder = if place == FABRIC {
+                self.fabric_pid
+            } else if let Ok(router) = self.router(place) {
+                router.pid
+            } else if let Ok(workload) = self.workload(place) {
+                workload.pid
+            } else {
+                bail!("{}", self.no_place(place));
+            };
+            let mut command = Command::new(program);
+            self.namespaces(place, holder)?.enter(&mut command);
+            command
         };
-        let status = command.args(rest).status().with_context(|| format!("{}", program.display()))?;
+        let status =
+            command.args(rest).status().with_context(|| format!("{place}: {}", program.display()))?;
         Ok(process::exit_code(status))
     }
 }
 
-fn listed(names: &[&str]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lab(dir: &Path) -> Lab {
+        let mut lab = Lab::new(dir, Datastore::Embedded).unwrap();
+        for name in ["node1", "node2"] {
+            let (ipv4, ipv6) = Default::default();
+            lab.nodes.push(Node { name: name.to_owned(), init_pid: 0, ipv4, ipv6 });
+        }
+        for name in ["web", "client"] {
+            let (node, namespace, container_id, address) =
+                ("node1".to_owned(), "shop".to_owned(), String::new(), String::new());
+            let pid = i32::try_from(std::process::id()).unwrap();
+            lab.workloads.insert(name.to_owned(), Workload { node, namespace, container_id, address, pid });
+        }
+        lab
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_told_with_all_that_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |lab: &Lab, place: &str, expected: &str| {
+            let error = lab.exec(place, &["true".into()]).unwrap_err();
+            assert_eq!(format!("{error:#}"), expected);
+        };
+        let mut lab = lab(dir.path());
+        let places = "nodes: node1, node2; workloads: client, web; and fabric";
+        check(&lab, "nosuch", &format!("no place \"nosuch\" in this lab; {places}"));
+        check(&lab, "wbe", &format!("no place \"wbe\" in this lab; {places}; did you mean \"web\"?"));
+        check(&lab, "nod2", &format!("no place \"nod2\" in this lab; {places}; did you mean \"node2\"?"));
+        check(
+            &lab,
+            "fabrik",
+            &format!("no place \"fabrik\" in this lab; {places}; did you mean \"fabric\"?"),
+        );
+        lab.workloads.clear();
+        let bare = "nodes: node1, node2; workloads: none; and fabric";
+        check(&lab, "nosuch", &format!("no place \"nosuch\" in this lab; {bare}"));
+    }
+
+    #[test]
+    fn a_process_that_is_not_the_labs_is_not_entered() {
+        let dir = tempfile::tempdir().unwrap();
+        // This test's own process has the number, and not the mark.
+        let error = lab(dir.path()).exec("web", &["true".into()]).unwrap_err().to_string();
+        let down = format!("`calico lab --dir {} down` removes what is left", dir.path().display());
+        assert!(error.starts_with("web is gone: process ") && error.contains(&down), "{error}");
+    }
+
+    #[test]
+    fn a_name_stands_for_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = lab(dir.path());
+        let kinds = ["fabric", "node1", "web", "other"].map(|name| lab.kind_of_place(name));
+        assert_eq!(kinds, [Some("the fabric"), Some("a node"), Some("a workload"), None]);
+    }
 }

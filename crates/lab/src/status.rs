@@ -9,6 +9,11 @@ use crate::process::output;
 use crate::state::Lab;
 use crate::{node, router, workload};
 
+/// No line of a table is wider, wherever it is read.
+const WIDTH: u16 = 100;
+/// The state of a node whose first process is gone, and its namespaces with it.
+const ENDED: &str = "ended: its first process is gone";
+
 /// Prints the state as tables (`ps`) or as one JSON document.
 pub fn print(lab: &Lab, format: &str) -> Result<()> {
     match format {
@@ -25,6 +30,10 @@ pub fn read(lab: &Lab) -> Result<Value> {
     let mut routes = Vec::new();
     let mut sessions = Vec::new();
     for n in &lab.nodes {
+        if !lab.runs(&n.name) {
+            nodes.push(json!({"name": n.name, "ipv4": n.ipv4, "ipv6": n.ipv6, "state": ENDED}));
+            continue;
+        }
         let ready = node::readiness(lab, &n.name).map_or_else(|e| format!("{e:#}"), |()| "ready".to_owned());
         nodes.push(json!({"name": n.name, "ipv4": n.ipv4, "ipv6": n.ipv6, "state": ready}));
         for family in ["-4", "-6"] {
@@ -69,7 +78,7 @@ pub fn read(lab: &Lab) -> Result<Value> {
                             "state": state, "told": heard}),
         );
     }
-    let endpoints = match lab.nodes.first() {
+    let endpoints = match lab.nodes.iter().find(|n| lab.runs(&n.name)) {
         None => Vec::new(),
         Some(n) => {
             let text = workload::calicoctl(lab, &n.name, &["get", "wep", "-A", "-o", "json"], "")?;
@@ -93,11 +102,14 @@ pub fn read(lab: &Lab) -> Result<Value> {
 
 /// The state as tables, one section each.
 pub fn tables(state: &Value) -> String {
+    let routes: Vec<Value> = state["routes"].as_array().into_iter().flatten().map(route_row).collect();
+    let mut state = state.clone();
+    state["routes"] = Value::Array(routes);
     [
         ("Nodes", "nodes", &["name", "ipv4", "ipv6", "state"][..]),
         ("Routers", "routers", &["name", "daemon", "as", "ipv4", "ipv6", "state"]),
         ("Endpoints", "endpoints", &["namespace", "workload", "node", "networks", "interface"]),
-        ("Routes", "routes", &["node", "destination", "via", "device", "type", "protocol"]),
+        ("Routes", "routes", &["node", "destination", "via", "device", "made by"]),
         ("BGP sessions", "sessions", &["node", "peer", "type", "state", "since", "info"]),
     ]
     .iter()
@@ -108,14 +120,31 @@ pub fn tables(state: &Value) -> String {
     .join("\n")
 }
 
+/// A route as people read it: a blackhole leads nowhere, and the number 80 is the agent's.
+fn route_row(route: &Value) -> Value {
+    let device = if route["type"] == "blackhole" { &route["type"] } else { &route["device"] };
+    let maker = if route["protocol"] == "bird" { "bird" } else { "agent" };
+    json!({"node": route["node"], "destination": route["destination"], "via": route["via"], "device": device,
+           "made by": maker})
+}
+
 /// One row for each object, one column for each of its named fields.
 pub fn table(rows: &Value, columns: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    let mut table = new_table();
     table.set_header(columns.iter().map(|c| c.to_uppercase()));
     for row in rows.as_array().into_iter().flatten() {
         table.add_row(columns.iter().map(|c| cell(&row[c])));
     }
+    table
+}
+
+/// A table that breaks its cells rather than the terminal's lines.
+pub fn new_table() -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH);
     table
 }
 
@@ -125,5 +154,44 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join("\n"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_fits() {
+        let long = "fd00:10:244:c182:2227:c278:ddd1:ea40";
+        let route = |via: &str, device: &str, kind: Option<&str>, protocol: Option<&str>| {
+            json!({"node": "node12", "destination": format!("{long}/122"), "via": via, "device": device, "type": kind,
+                   "protocol": protocol})
+        };
+        let state = |routes: &[Value]| {
+            json!({
+                "nodes": [{"name": "node12", "ipv4": "10.65.0.12", "ipv6": "fd65::c", "state": "waiting ".repeat(30)}],
+                "routers": [],
+                "endpoints": [{"namespace": "shop", "workload": "stranger", "node": "node12",
+                               "networks": ["10.244.234.64/32", format!("{long}/128")], "interface": "cali670e5c7bc04"}],
+                "routes": routes,
+                "sessions": [{"node": "node12", "peer": "fd65:0:0:2::12", "type": "node-to-node mesh", "state": "start",
+                              "since": "02:35:54", "info": "Connect Socket: Connection refused"}],
+            })
+        };
+        let mut routes = vec![
+            route("fd65:0:0:2::12", "cali670e5c7bc04", None, Some("bird")),
+            route("", "lo", Some("blackhole"), Some("80")),
+        ];
+        let plain = tables(&state(&routes));
+        routes.push(route(long, "vxlan-v6.calico", None, Some("80")));
+        let tunnelled = tables(&state(&routes));
+        for line in plain.lines().chain(tunnelled.lines()) {
+            assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
+        }
+        // What is common is not broken.
+        assert!(plain.contains(&format!("{long}/122 ┆ fd65:0:0:2::12 ┆ cali670e5c7bc04 ┆ bird ")), "{plain}");
+        assert!(plain.contains("┆ blackhole       ┆ agent "), "{plain}");
+        assert!(!plain.contains("Routers"), "{plain}");
     }
 }

@@ -22,16 +22,20 @@ pub fn add(
     labels: &[String],
     command: &[OsString],
 ) -> Result<String> {
-    if lab.workloads.contains_key(name) {
-        bail!("workload {name:?} is already there");
+    if let Some(kind) = lab.kind_of_place(name) {
+        bail!("the name {name:?} is taken by {kind} of this lab");
     }
     // Before anything else speaks of it in its own words.
     lab.node(node)?;
     let labels: Vec<(String, String)> = labels
         .iter()
-        .map(|l| l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
-        .collect::<Option<_>>()
-        .context("a label is written key=value")?;
+        .map(|label| {
+            let (key, value) = label
+                .split_once('=')
+                .with_context(|| format!("--label {label}: a label is written key=value"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect::<Result<_>>()?;
     ensure_profile(lab, node, namespace)?;
     let pid = spawn_sandbox(lab, node)?;
     let container_id = format!("{name}-{pid}");
@@ -62,7 +66,7 @@ pub fn add(
 
 /// Ends a workload's processes after the plugin has detached it.
 pub fn remove(lab: &mut Lab, name: &str) -> Result<()> {
-    let workload = lab.workloads.get(name).with_context(|| format!("no workload {name:?}"))?;
+    let workload = lab.workload(name)?;
     let pid = workload.pid;
     cni::run(lab, "DEL", &Attachment::of(name, workload))?;
     end_all_of_network(lab, pid)?;
