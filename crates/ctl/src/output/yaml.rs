@@ -110,9 +110,9 @@ fn is_printable(c: char) -> bool {
 
 /// Texts that a reader would take for a number, a truth value, a time or nothing (YAML 1.1).
 fn means_something_else(text: &str) -> bool {
-    const WORDS: [&str; 16] = [
+    const WORDS: [&str; 17] = [
         "", "~", "null", "y", "n", "yes", "no", "on", "off", "true", "false", "<<", "=", ".nan", ".inf",
-        "-.inf",
+        "-.inf", "+.inf",
     ];
     static OTHERS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(concat!(
@@ -237,6 +237,7 @@ mod tests {
             ("0XFF", "\"0XFF\""),
             ("0B0", "\"0B0\""),
             ("null", "\"null\""),
+            ("+.inf", "\"+.inf\""),
         ];
         for (text, expected) in cases {
             assert_eq!(scalar_text(text, 0), expected, "{text}");
