@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use calico_api::suggest::nearest;
+
 use crate::args::DEFAULT_DIR;
 
 /// A command of the lab in `dir`, as it is typed.
@@ -11,14 +13,6 @@ pub fn command(dir: &Path, rest: &str) -> String {
     } else {
         format!("`calico lab --dir {} {rest}`", dir.display())
     }
-}
-
-/// The name that was probably meant: the one with the fewest letters to change, if these are few for its length.
-pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = names.into_iter().map(|name| (strsim::osa_distance(wrong, name), name));
-    let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
-    let letters = wrong.chars().count().max(name.chars().count());
-    (distance <= (letters / 3).max(1)).then_some(name)
 }
 
 /// `; did you mean "web"?`, or nothing.
@@ -39,25 +33,6 @@ pub fn unknown(kind: &str, wrong: &str, names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_name_is_near() {
-        let check = |wrong: &str, names: &[&str], expected: Option<&str>| {
-            assert_eq!(nearest(wrong, names.iter().copied()), expected, "{wrong}");
-        };
-        let names = ["node1", "node2", "client", "clerk", "web"];
-        check("nod1", &names, Some("node1"));
-        check("ndoe2", &names, Some("node2"));
-        check("Client", &names, Some("client"));
-        check("we", &names, Some("web"));
-        check("clinet", &names, Some("client"));
-        // The first of several as near.
-        check("node9", &names, Some("node1"));
-        check("nosuch", &names, None);
-        check("x", &names, None);
-        check("", &names, None);
-        check("web", &[], None);
-    }
 
     #[test]
     fn an_unknown_name_is_told_with_those_that_there_are() {
