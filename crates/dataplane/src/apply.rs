@@ -65,12 +65,25 @@ pub fn resync(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), Kern
     let links = kernel.read_links()?;
     let addresses = kernel.read_addresses()?;
     desired.observe_links(links, addresses);
-    desired.ruleset.adopt(kernel.read_nft()?);
-    desired.unsure = false;
+    resync_ruleset(desired, kernel)?;
     resync_tunnels(desired, kernel)?;
     resync_routes(desired, kernel)?;
     desired.ruleset.retry_denied();
     desired.mark_all_interfaces();
+    Ok(())
+}
+
+/// Reads our nf_tables tables, unless they are known and nobody can have changed them since. It costs the square of the
+/// number of sets, because the kernel looks for a set in a list when its elements are read.
+fn resync_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
+    // Before the tables: what is changed while they are read is noticed later.
+    let generation = kernel.read_generation()?;
+    let unchanged = desired.generation.is_some_and(|seen| kernel.owns_tables() || seen == generation);
+    if desired.unsure || !unchanged {
+        desired.ruleset.adopt(kernel.read_nft()?);
+        desired.unsure = false;
+    }
+    desired.generation = Some(generation);
     Ok(())
 }
 
@@ -99,15 +112,14 @@ fn resync_routes(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), K
     Ok(())
 }
 
-/// Whether somebody may have changed our nf_tables tables since our last transaction: if so, [`resync`]. Never where
-/// the kernel lets us own them; elsewhere any transaction of anybody counts.
-pub fn has_drifted(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<bool, KernelError> {
+/// Whether somebody may have changed our nf_tables tables since [`resync`] and what we did after it: if so, resync again.
+/// Never where the kernel lets us own them; elsewhere any transaction of anybody counts.
+pub fn has_drifted(desired: &Desired, kernel: &mut dyn Kernel) -> Result<bool, KernelError> {
     if kernel.owns_tables() {
         return Ok(false);
     }
     let now = kernel.read_generation()?;
-    let seen = desired.generation.replace(now);
-    Ok(seen.is_some_and(|seen| seen != now))
+    Ok(desired.generation.is_some_and(|seen| seen != now))
 }
 
 /// Removes everything of ours from the kernel: tables, tunnel devices, and the routes and neighbours that we would

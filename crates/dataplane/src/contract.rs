@@ -682,6 +682,8 @@ fn assert_settled(desired: &mut Desired, kernel: &mut dyn Kernel) {
         desired.render();
         let plan = desired.plan();
         assert!(plan.is_empty(), "{plan}");
+        // What is remembered is not believed.
+        desired.unsure = true;
         resync(desired, kernel).expect("reads");
     }
 }

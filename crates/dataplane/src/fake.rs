@@ -26,6 +26,7 @@ use crate::tables::tunnel::{self, Overlay, Tunnel, TunnelKind, TunnelOp};
 pub struct FakeKernel {
     tables: BTreeMap<Table, FakeTable>,
     generation: u32,
+    ruleset_reads: usize,
     links: BTreeMap<IfName, Link>,
     /// Counts on when interfaces go, as the kernel's.
     last_index: u32,
@@ -137,6 +138,11 @@ impl FakeKernel {
         self.generation += 1;
     }
 
+    /// How often all tables of nf_tables have been read.
+    pub fn ruleset_reads(&self) -> usize {
+        self.ruleset_reads
+    }
+
     /// All routes.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.routes.values()
@@ -192,6 +198,7 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     fn read_nft(&mut self) -> Result<ActualNft, KernelError> {
+        self.ruleset_reads += 1;
         Ok(self.tables.iter().map(|(table, contents)| (*table, contents.actual())).collect())
     }
 

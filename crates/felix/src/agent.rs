@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use calico_api::cluster_information::ClusterInformationSpec;
-use calico_api::felix_config::{Resolution, Setting};
+use calico_api::felix_config::{FelixConfig, Resolution, Setting};
 use calico_api::{Entry, Key, Kind, Selection, decode};
 use calico_calc::change::{Change, Workload, WorkloadId};
 use calico_calc::{Calc, Update};
@@ -303,7 +303,7 @@ impl Agent {
         let rp_filter = self.options.sysctl.read("net/ipv4/conf/default/rp_filter");
         let settings = dataplane_settings(config, rp_filter.unwrap_or_else(|_| "1".to_owned()))?;
         if config.ip_forwarding {
-            self.write_forwarding(config.ipv6_support);
+            write_forwarding(&self.options.sysctl, config.ipv6_support);
         }
         let mut desired = Desired::new(settings);
         let links = self.read_first(&mut desired, &mut kernel).await?;
@@ -368,15 +368,14 @@ impl Agent {
         read_kernel(desired, kernel)
     }
 
-    /// `IPForwarding`: what a router needs. Failures are logged; the node may be configured by somebody else.
-    fn write_forwarding(&self, ipv6: bool) {
-        let mut parameters = vec![("net/ipv4/ip_forward", "1"), ("net/netfilter/nf_conntrack_acct", "1")];
-        if ipv6 {
-            parameters.push(("net/ipv6/conf/all/forwarding", "1"));
-        }
-        for (name, value) in parameters {
-            if let Err(error) = self.options.sysctl.write(name, value) {
-                tracing::warn!(%error, "cannot set a kernel parameter");
+    /// What others took away of what a router needs comes back.
+    fn keep_forwarding(&self, config: &FelixConfig) {
+        if config.ip_forwarding {
+            for name in write_forwarding(&self.options.sysctl, config.ipv6_support) {
+                tracing::warn!(
+                    name,
+                    "a kernel parameter that routing needs was changed by others; set again"
+                );
             }
         }
     }
@@ -404,6 +403,7 @@ impl Agent {
             if observed.datastore_ready {
                 if acting.resync_at.is_some_and(|at| at <= now) || acting.slow_resync_at <= now {
                     read_again(&mut acting);
+                    self.keep_forwarding(&acting.resolution.config);
                 }
                 if acting.handover.ends().is_some_and(|at| at <= now) {
                     acting.desired.end_handover();
@@ -415,7 +415,7 @@ impl Agent {
             }
             let connected = syncer.health().is_connected();
             let (datastore_ready, failing) = (observed.datastore_ready, acting.retry.is_some());
-            let (first, problems) = (acting.first, acting.reported.len());
+            let (first, problems, wrong) = (acting.first, acting.reported.len(), observed.problems.len());
             let unreadable = acting.unreadable.as_ref().map(|(reason, _)| reason.clone());
             self.health.note(|c| {
                 c.connected = connected;
@@ -428,6 +428,9 @@ impl Agent {
                     (true, true) => "the first update of the kernel is not complete".to_owned(),
                     (true, false) if failing => {
                         format!("{problems} objects could not be programmed; see the log")
+                    }
+                    (true, false) if wrong > 0 => {
+                        format!("{wrong} resources are not as they should be; see the log")
                     }
                     (true, false) => String::new(),
                 };
@@ -534,7 +537,7 @@ impl Agent {
         }
         let began = Instant::now();
         let report = apply(&mut acting.desired, &mut acting.kernel);
-        self.metrics.note_apply(began.elapsed(), &report);
+        self.metrics.note_apply(began.elapsed(), &report, observed.problems.len());
         let (sent, _) = acting.kernel.traffic();
         self.metrics.note_traffic(std::mem::replace(&mut acting.sent, sent), sent);
         self.log_report(acting, &report, began.elapsed());
@@ -637,9 +640,30 @@ impl Agent {
     }
 }
 
+/// `IPForwarding`: what a router needs. Returns what was not so. Failures are logged; the node may be configured by
+/// somebody else.
+fn write_forwarding(sysctl: &Sysctl, ipv6: bool) -> Vec<&'static str> {
+    let mut parameters = vec!["net/ipv4/ip_forward", "net/netfilter/nf_conntrack_acct"];
+    if ipv6 {
+        parameters.push("net/ipv6/conf/all/forwarding");
+    }
+    let mut changed = Vec::new();
+    for name in parameters {
+        let set = sysctl.read(name).and_then(|value| match value.as_str() {
+            "1" => Ok(false),
+            _ => sysctl.write(name, "1").map(|()| true),
+        });
+        match set {
+            Ok(true) => changed.push(name),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "cannot set a kernel parameter"),
+        }
+    }
+    changed
+}
+
 /// Reads everything anew; what others do from here on is noticed.
 fn read_kernel(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<Vec<Link>, KernelError> {
-    has_drifted(desired, kernel)?;
     let links = kernel.read_links()?;
     resync(desired, kernel)?;
     Ok(links)
@@ -677,7 +701,7 @@ fn look_for_others(acting: &mut Acting) {
         // Everything is read again soon.
         return;
     }
-    match has_drifted(&mut acting.desired, &mut acting.kernel) {
+    match has_drifted(&acting.desired, &mut acting.kernel) {
         Ok(true) => expect_foreign(acting),
         Ok(false) => {}
         Err(error) => note_unreadable(acting, &error),
@@ -769,12 +793,31 @@ mod tests {
     }
 
     #[test]
+    fn forwarding_that_others_switch_off_comes_back() {
+        let root = tempfile::tempdir().expect("a directory");
+        let sysctl = Sysctl::at(root.path());
+        let put = |name: &str, value: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("inside")).expect("a directory");
+            std::fs::write(path, value).expect("written");
+        };
+        put("net/ipv4/ip_forward", "1\n");
+        put("net/netfilter/nf_conntrack_acct", "1\n");
+        put("net/ipv6/conf/all/forwarding", "0\n");
+        assert_eq!(write_forwarding(&sysctl, false), [""; 0]);
+        assert_eq!(write_forwarding(&sysctl, true), ["net/ipv6/conf/all/forwarding"]);
+        put("net/ipv4/ip_forward", "0\n");
+        assert_eq!(write_forwarding(&sysctl, true), ["net/ipv4/ip_forward"]);
+        assert_eq!(write_forwarding(&sysctl, true), [""; 0]);
+    }
+
+    #[test]
     fn a_full_read_accounts_for_what_others_did() {
         let mut kernel = calico_dataplane::fake::FakeKernel::new();
         kernel.set_link("cali1", true);
         let mut desired = Desired::new(calico_dataplane::Settings::default());
         let links = read_kernel(&mut desired, &mut kernel).expect("read");
         assert_eq!(links.len(), 1);
-        assert!(!has_drifted(&mut desired, &mut kernel).expect("read"));
+        assert!(!has_drifted(&desired, &mut kernel).expect("read"));
     }
 }

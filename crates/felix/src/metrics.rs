@@ -141,14 +141,14 @@ impl Metrics {
         self.nft_bytes.inc_by(now.bytes.saturating_sub(before.bytes));
     }
 
-    /// Notes one apply.
-    pub fn note_apply(&self, took: Duration, report: &calico_dataplane::Report) {
+    /// Notes one apply, while this many resources of the datastore were wrong.
+    pub fn note_apply(&self, took: Duration, report: &calico_dataplane::Report, wrong: usize) {
         self.apply_seconds.observe(took.as_secs_f64());
         self.nft_calls.inc_by(report.transactions as u64);
         self.nft_operations.inc_by(report.nft_ops as u64);
         self.route_changes.inc_by(report.routes as u64);
         self.tunnel_changes.inc_by(report.tunnels as u64);
-        self.problems.set(i64::try_from(report.problems.len()).unwrap_or(i64::MAX));
+        self.problems.set(i64::try_from(report.problems.len() + wrong).unwrap_or(i64::MAX));
         if !report.complete {
             self.failures.inc();
         }
