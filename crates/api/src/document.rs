@@ -73,9 +73,24 @@ const OTHER_METADATA: [&str; 9] = [
 /// # Errors
 /// With line and column, when the text is not YAML or a key occurs twice.
 pub fn parse_values(text: &str) -> Result<Vec<Value>, DocumentError> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|e| DocumentError::Syntax(syntax(&e.to_string())))?;
+    let options = serde_saphyr::options! { budget: budget(text) };
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|e| DocumentError::Syntax(syntax(&e.to_string())))?;
     Ok(values.into_iter().filter(|v| !v.is_null()).collect())
+}
+
+/// What a text may hold: as much as its length can spell, so that a large cluster's own export reads back. The limits of
+/// depth, anchors and aliases stay, without which a short text could grow.
+fn budget(text: &str) -> Option<serde_saphyr::Budget> {
+    // A node has one byte at least; a document begins and ends, and so does a collection of two bytes.
+    let (nodes, events) = (text.len() + 1, text.len() * 3 + 8);
+    let default = serde_saphyr::Budget::default();
+    serde_saphyr::budget! {
+        max_documents: default.max_documents.max(nodes),
+        max_nodes: default.max_nodes.max(nodes),
+        max_events: default.max_events.max(events),
+        max_total_scalar_bytes: default.max_total_scalar_bytes.max(nodes),
+    }
 }
 
 /// The parser's words without its advice to programs that call it, and without the lines that show the text: files

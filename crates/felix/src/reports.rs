@@ -49,7 +49,9 @@ pub async fn report_process(store: Arc<dyn Store>, node: SmolStr, interval: Dura
         };
         match store.commit(&[expiring, Write::put(Key::FelixLastStatus(node.clone()), value)]).await {
             Ok(_) => first = false,
-            Err(error) => tracing::warn!(%error, "cannot report status"),
+            Err(error) => {
+                tracing::warn!(error = calico_store::error::chain(&error), "cannot report status");
+            }
         }
     }
 }

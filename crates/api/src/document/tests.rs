@@ -8,6 +8,28 @@ fn refusal(text: &str) -> String {
     parse_documents(text).unwrap_err().to_string()
 }
 
+/// What `get -o yaml` and `-o json` write of a large cluster is applied again; a short text that grows is not.
+#[test]
+fn a_text_may_hold_what_it_spells() {
+    let count = 6_000;
+    let tier = |n| {
+        format!(
+            r#"{{"apiVersion":"projectcalico.org/v3","kind":"Tier","metadata":{{"name":"t{n}","labels":{{"a":"b","c":"d","e":"f","g":"h","i":"j","k":"l","m":"n","o":"p","q":"r","s":"t"}}}}}}"#
+        )
+    };
+    let tiers: Vec<String> = (0..count).map(tier).collect();
+    assert_eq!(parse_documents(&tiers.join("\n---\n")).unwrap().len(), count);
+    assert_eq!(parse_documents(&format!("[{}]", tiers.join(","))).unwrap().len(), count);
+
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        let before = format!("*a{}", n - 1);
+        bomb += &format!("a{n}: &a{n} [{}]\n", vec![before; 10].join(", "));
+    }
+    let error = parse_values(&bomb).unwrap_err().to_string();
+    assert!(error.contains("budget breached"), "{error}");
+}
+
 #[test]
 fn many_documents_and_lists_are_taken_apart() {
     let text = "

@@ -166,6 +166,11 @@ const CASES: [(&str, &[(&str, &str)], &str); 40] = [
         "failed to get resources: cannot list /calico/resources/v3/projectcalico.org/nodes/: the datastore does not answer: etcd at http://127.0.0.1:1,http://127.0.0.1:2: Connection refused (os error 111)",
     ),
     (
+        "delete tier t",
+        &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1")],
+        "Failed to delete 'Tier' resource: cannot read /calico/resources/v3/projectcalico.org/tiers/t: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)",
+    ),
+    (
         "apply -f DIR/tier.yaml",
         &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1")],
         "failed to apply 'Tier' resource: cannot write to the datastore: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)",

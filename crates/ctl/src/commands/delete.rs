@@ -27,7 +27,8 @@ pub(super) async fn run(
             Err(ResourceError::DoesNotExist(_)) if args.skip_not_exists => deleted.push(kind),
             Err(error) => {
                 failed += 1;
-                context.warn(format_args!("Failed to delete '{}' resource: {error}", kind.name()))?;
+                let why = calico_store::error::chain(&error);
+                context.warn(format_args!("Failed to delete '{}' resource: {why}", kind.name()))?;
             }
         }
     }
