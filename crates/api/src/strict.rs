@@ -135,12 +135,7 @@ impl de::Error for Failure {
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Failure {
         // The value itself is shown beside the reason.
         let expected = expected.to_string();
-        // Serde's words for what users know as lists and maps.
-        let expected = match expected.as_str() {
-            "a sequence" => "a list",
-            name if name.starts_with("struct ") => "a map",
-            other => other,
-        };
+        let expected = in_words(&expected);
         let hint = match found {
             de::Unexpected::Bool(_) if expected == "a string" => {
                 "; put it in quotes (YAML reads a bare y, n, yes, no, on and off as true or false)"
@@ -153,6 +148,26 @@ impl de::Error for Failure {
             _ => "",
         };
         <Failure as de::Error>::custom(format_args!("is {}, must be {expected}{hint}", kind_of(&found)))
+    }
+
+    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Failure {
+        <Failure as de::Error>::custom(format_args!("must be {}", in_words(&expected.to_string())))
+    }
+}
+
+/// Serde's name of what was expected, in words of users.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        name if name.starts_with("struct ") => "a map",
+        other => other,
     }
 }
 

@@ -75,6 +75,27 @@ fn everything_wrong_is_told_at_once() {
     assert_eq!(place("metadata.annotations[x").as_deref(), Some("metadata.annotations[x"));
 }
 
+#[test]
+fn numbers_are_asked_for_in_words() {
+    let said = |rule: serde_json::Value| {
+        let value = serde_json::json!({"ingress": [rule]});
+        let errors = from_value::<NetworkPolicySpec>("spec", &value).unwrap_err();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(serde_json::json!({"action": "Allow", "ipVersion": 300})),
+        ["spec.ingress[0].ipVersion: \"300\": must be a whole number from 0 to 255"]
+    );
+    assert_eq!(
+        said(serde_json::json!({"action": "Allow", "ipVersion": "four"})),
+        ["spec.ingress[0].ipVersion: \"four\": is text, must be a whole number from 0 to 255"]
+    );
+    assert_eq!(
+        said(serde_json::json!({"action": "Allow", "protocol": "ICMP", "icmp": {"type": 4.6}})),
+        ["spec.ingress[0].icmp.type: \"4.6\": is a number, must be a whole number"]
+    );
+}
+
 /// Reading again for each wrong value must not become quadratic in what a file may hold.
 #[test]
 fn a_long_list_of_wrong_values_is_cut() {
