@@ -20,8 +20,12 @@ pub fn start(filter: Option<&str>, json: bool) -> Result<Log> {
     let wanted = filter.filter(|text| !text.trim().is_empty());
     let text = wanted.unwrap_or(DEFAULT);
     let filter = parse(text).with_context(|| format!("CALICO_LOG={text:?}"))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // It would be said by `eprintln!`, which panics where standard error is what cannot be written.
+        .log_internal_errors(false);
     // Reloading fails only when the log is gone, and nobody reads it then.
     let set: Box<dyn Fn(EnvFilter) + Send + Sync> = if json {
         let builder = builder.json().with_filter_reloading();
@@ -82,6 +86,29 @@ mod tests {
         }
         for bad in ["inof", "info,debgu", "calico_felix=debgu"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_ends_nothing() {
+        // The log is the process's, and so is standard error: a process of this test's own logs.
+        const FORMAT: &str = "CALICO_TEST_LOG_FORMAT";
+        if let Ok(format) = std::env::var(FORMAT) {
+            start(None, format == "json").expect("started");
+            tracing::info!("nobody reads this");
+            return;
+        }
+        for format in ["text", "json"] {
+            let (reader, writer) = std::io::pipe().expect("pipe");
+            drop(reader);
+            let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "log::tests::a_log_that_nobody_reads_ends_nothing", "--nocapture"])
+                .env(FORMAT, format)
+                .stderr(writer)
+                .output()
+                .expect("run");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{format}: {said}");
         }
     }
 

@@ -120,7 +120,12 @@ pub fn start(conf: &NetConf) {
         Some(Err(error)) => (None, Some(error)),
     };
     let writer = move || Both { file: file.clone() };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(writer)
+        .with_ansi(false)
+        // A verb is done whether or not its log can be written: this would be said by `eprintln!`, which panics then.
+        .log_internal_errors(false);
     // One is there already where a test or another role has started it.
     let _ = builder.with_target(false).try_init();
     if let Some((path, error)) = error {

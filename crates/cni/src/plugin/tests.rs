@@ -103,3 +103,29 @@ fn a_del_that_can_never_be_done_is_not_spooled() {
     assert_eq!(run_plugin(&del, &conf(json!({}))), (Value::Null, true));
     assert_eq!(spool::list(&spool).expect("listed").len(), 1);
 }
+
+#[test]
+fn a_verb_is_done_though_its_log_cannot_be_written() {
+    // Standard error is the process's: a process of this test's own has one that is always full.
+    const SPOOL: &str = "CALICO_TEST_SPOOL";
+    if let Ok(dir) = std::env::var(SPOOL) {
+        let dir = Path::new(&dir);
+        let socket = dir.join("absent.sock");
+        let ipam = json!({"type": "calico-ipam"});
+        let conf = json!({"cniVersion": "1.0.0", "name": "n", "ipam": ipam, "agent_socket": socket, "spool_dir": dir});
+        let del = [("CNI_COMMAND", "DEL"), ADD[1], ADD[2]];
+        assert_eq!(run_plugin(&del, &conf.to_string()), (Value::Null, true));
+        return;
+    }
+    let spool = tempfile::tempdir().expect("temporary directory");
+    let name = "plugin::tests::a_verb_is_done_though_its_log_cannot_be_written";
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(SPOOL, spool.path())
+        .stderr(File::options().write(true).open("/dev/full").expect("there"))
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(spool::list(spool.path()).expect("listed").len(), 1);
+}
