@@ -316,15 +316,17 @@ impl Operation for ReleaseByHandle {
         self.flight.clear();
         let key = Key::Handle(self.handle.clone());
         known.require([Key::IpamConfig, key.clone()], [])?;
+        // What was damaged when an earlier operation looked may be repaired by now.
+        let fail = |error| if known.has_hints() { Halt::Refresh } else { Halt::Fail(error) };
         if known.problem(&key).is_some() {
-            return Err(Halt::Fail(ReleaseError::Damaged(key)));
+            return Err(fail(ReleaseError::Damaged(key)));
         }
         let cooldown_secs = known.config().ip_cooldown_seconds;
         let Some((held, revision)) = known.handle(&self.handle) else {
             return match known.has_hints() {
                 true => Err(Halt::Refresh),
                 false if self.seen => Ok(Act::Done(self.released.clone())),
-                false => Err(Halt::Fail(ReleaseError::NotFound(self.handle.clone()))),
+                false => Err(fail(ReleaseError::NotFound(self.handle.clone()))),
             };
         };
         self.seen = true;
@@ -335,7 +337,7 @@ impl Operation for ReleaseByHandle {
             .partition(|c| !matches!(known.record(&Key::Block(**c)), Some((Record::Damaged(_), _))));
         if readable.is_empty() {
             return match damaged.first() {
-                Some(cidr) => Err(Halt::Fail(ReleaseError::Damaged(Key::Block(*cidr)))),
+                Some(cidr) => Err(fail(ReleaseError::Damaged(Key::Block(*cidr)))),
                 None => Ok(Act::Commit(vec![Change::delete(Key::Handle(self.handle.clone()), revision)])),
             };
         }

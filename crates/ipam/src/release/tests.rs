@@ -4,7 +4,9 @@ use calico_api::{AffinityOwner, Key, Kind, Labels};
 
 use super::{Refusal, ReleaseAddresses, ReleaseByHandle, ReleaseError, Released, Target};
 use crate::address::{AddressError, AddressRequest, AssignAddress};
+use crate::known::Known;
 use crate::lookup::{AddressesOf, AssignmentOf};
+use crate::machine::Machine;
 use crate::memory::MemoryStore;
 use crate::time::UnixTime;
 
@@ -86,6 +88,25 @@ fn an_address_in_a_block_of_an_older_size_is_found() {
     assert_eq!(found.block.to_string(), "10.0.0.4/30");
     let outcome = store.run(ReleaseAddresses::new(vec![Target::new(address)], NOW)).unwrap();
     assert_eq!((outcome.released, outcome.unallocated), (vec![address], vec![]));
+}
+
+#[test]
+fn a_repaired_block_is_released_by_who_saw_it_damaged() {
+    let mut store = store();
+    assign(&mut store, "n1", "10.0.0.5", "a").unwrap();
+    let block = Key::Block("10.0.0.4/30".parse().unwrap());
+    let sound = store.get(&block).unwrap().value;
+    store.put(block.clone(), "[");
+    let mut known = Known::new();
+    let mut release = |store: &mut MemoryStore| {
+        let mut machine = Machine::new(ReleaseByHandle::new("a", NOW), std::mem::take(&mut known));
+        let released = store.drive(&mut machine);
+        known = machine.into_known();
+        released
+    };
+    assert_eq!(release(&mut store), Err(ReleaseError::Damaged(block.clone())));
+    store.put(block, sound);
+    assert_eq!(release(&mut store), Ok(vec!["10.0.0.5".parse().unwrap()]));
 }
 
 #[test]
