@@ -146,10 +146,7 @@ impl Operation for AssignAddress {
         if !is_foreign {
             match affinity::claim(known, owner, cidr, self.now)? {
                 Claim::Ready { confirm } => changes.extend(confirm),
-                Claim::Lost(changes) if changes.is_empty() => {
-                    let key = Key::Affinity { owner: owner.clone(), block: cidr };
-                    return Err(fail(AddressError::Damaged(key)));
-                }
+                Claim::Damaged(key) => return Err(fail(AddressError::Damaged(key))),
                 Claim::Next(changes) | Claim::Lost(changes) => return Ok(Act::Commit(changes)),
             }
         }

@@ -26,17 +26,18 @@ pub(crate) enum Claim {
     },
     /// Not yet: commit this, then look again.
     Next(Vec<Change>),
-    /// The block is somebody else's, or it or the claim on it cannot be read; commit this, if anything, to withdraw.
+    /// The block is somebody else's; commit this, if anything, to withdraw.
     Lost(Vec<Change>),
+    /// This, the claim or the block, cannot be read: whose mistake it is nobody knows, so both stay as they are.
+    Damaged(Key),
 }
 
 /// The next step of claiming a block. The affinity and the block must be known.
 pub(crate) fn claim(known: &Known, owner: &AffinityOwner, cidr: Cidr, now: UnixTime) -> Result<Claim, Need> {
     let affinity_key = Key::Affinity { owner: owner.clone(), block: cidr };
     known.require([affinity_key.clone(), Key::Block(cidr)], [])?;
-    if known.problem(&affinity_key).is_some() {
-        // It cannot be written over: whose mistake it is nobody knows.
-        return Ok(Claim::Lost(Vec::new()));
+    if let Some(problem) = known.problem(&affinity_key).or_else(|| known.problem(&Key::Block(cidr))) {
+        return Ok(Claim::Damaged(problem.key));
     }
     let affinity = known.affinity(owner, cidr);
     let state = affinity.map(|(a, _)| &a.state);
@@ -74,6 +75,8 @@ pub(crate) enum Release {
     Gone,
     /// It must be empty and is not; commit this, if anything, to leave it as it was.
     Refused(Vec<Change>),
+    /// The block, which this is the key of, cannot be read: who has addresses in it nobody can tell, so the claim stays.
+    Damaged(Key),
 }
 
 /// The next step of giving up a block. The affinity and the block must be known.
@@ -87,6 +90,9 @@ pub(crate) fn release(
 ) -> Result<Release, Need> {
     let affinity_key = Key::Affinity { owner: owner.clone(), block: cidr };
     known.require([affinity_key.clone(), Key::Block(cidr)], [])?;
+    if let Some(problem) = known.problem(&Key::Block(cidr)) {
+        return Ok(Release::Damaged(problem.key));
+    }
     let affinity = known.affinity(owner, cidr);
     let held = known.block(cidr).filter(|(b, _)| block::is_owned_by(b, owner));
     let is_empty = held.is_none_or(|(b, _)| block::is_empty(b, now, cooldown_secs));

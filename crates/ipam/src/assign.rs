@@ -236,7 +236,7 @@ impl Assign {
                 Claim::Ready { confirm } => picks.extend(self.pick(view, cidr, confirm, wanted)),
                 Claim::Next(changes) => mend = mend.or(Some(changes)),
                 Claim::Lost(changes) if !changes.is_empty() => mend = mend.or(Some(changes)),
-                Claim::Lost(_) => {}
+                Claim::Lost(_) | Claim::Damaged(_) => {}
             }
         }
         Ok((picks, mend))
@@ -324,7 +324,7 @@ impl Assign {
             )? {
                 Release::Next(changes) => return Ok(Some(changes)),
                 Release::Refused(changes) if !changes.is_empty() => return Ok(Some(changes)),
-                Release::Refused(_) | Release::Gone => self.tidied.insert(cidr),
+                Release::Refused(_) | Release::Damaged(_) | Release::Gone => self.tidied.insert(cidr),
             };
         }
         Ok(None)

@@ -1,15 +1,16 @@
 //! What is wrong in IPAM's records: what dead writers left, and what does not fit the workloads (`ipam check`).
 //!
 //! Pure, over a survey. Every leftover is harmless as it stands: it costs a record or an address, never an address
-//! given twice. [`crate::Collect`] removes them, whether or not somebody is at work at the same time.
+//! given twice. [`crate::Collect`] removes them, whether or not somebody is at work at the same time. What rests on a
+//! record that cannot be read is no leftover: it is named, and left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use calico_api::{AffinityOwner, AffinityState};
+use calico_api::{AffinityOwner, AffinityState, Key, Kind};
 use calico_net::{Cidr, Family};
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::block;
 use crate::known::{Known, Problem};
@@ -147,6 +148,13 @@ pub enum Fault {
         /// The block.
         block: Cidr,
     },
+    /// What rests on a record that cannot be read.
+    Unjudged {
+        /// What it is that may be right or wrong.
+        subject: SmolStr,
+        /// The record.
+        record: Key,
+    },
 }
 
 impl fmt::Display for Fault {
@@ -164,6 +172,9 @@ impl fmt::Display for Fault {
             Fault::Orphan(block) => write!(f, "{block} is in no pool"),
             Fault::NoNode { node, block } => {
                 write!(f, "{block} belongs to node {node}, which does not exist")
+            }
+            Fault::Unjudged { subject, record } => {
+                write!(f, "{subject} cannot be judged: {record} cannot be read")
             }
         }
     }
@@ -194,11 +205,30 @@ pub fn check(known: &Known, users: Option<&Users>) -> CheckReport {
     check_handles(known, &mut report);
     report.leftovers.sort();
     report.faults.sort();
+    // Each address of a handle that cannot be read says the same.
+    report.faults.dedup();
     report
+}
+
+/// The fault of what rests on a record, if that cannot be read.
+fn unjudged(known: &Known, record: Key, subject: impl FnOnce() -> SmolStr) -> Option<Fault> {
+    known.problem(&record).map(|_| Fault::Unjudged { subject: subject(), record })
+}
+
+fn claim(owner: &AffinityOwner, block: Cidr) -> SmolStr {
+    format_smolstr!("the claim of {owner} on {block}")
+}
+
+fn count(handle: &SmolStr, block: Cidr) -> SmolStr {
+    format_smolstr!("what handle {handle} counts in {block}")
 }
 
 fn check_affinities(known: &Known, report: &mut CheckReport) {
     for (owner, block, (affinity, _)) in known.all_affinities() {
+        if let Some(fault) = unjudged(known, Key::Block(block), || claim(owner, block)) {
+            report.faults.push(fault);
+            continue;
+        }
         let owner = owner.clone();
         let found = known.block(block);
         report.leftovers.extend(match affinity.state {
@@ -217,7 +247,9 @@ fn check_affinities(known: &Known, report: &mut CheckReport) {
 
 fn check_blocks(known: &Known, users: Option<&Users>, report: &mut CheckReport) {
     let pools: Vec<pools::Pool> = known.pools().filter_map(pools::pool).collect();
+    let unreadable_pool = report.problems.iter().map(|p| &p.key).find(|key| is_pool(key)).cloned();
     let mut assigned: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut unreadable: Vec<Cidr> = Vec::new();
     let mut widest: Option<Cidr> = None;
     for (cidr, held) in Family::ALL.into_iter().flat_map(|family| known.blocks(family)) {
         // In numeric order a block that overlaps any earlier one overlaps the one that reaches furthest.
@@ -225,9 +257,15 @@ fn check_blocks(known: &Known, users: Option<&Users>, report: &mut CheckReport) 
             Some(other) => report.faults.push(Fault::Overlap(other, cidr)),
             None => widest = Some(cidr),
         }
-        let Some((b, _)) = held else { continue };
+        let Some((b, _)) = held else {
+            unreadable.push(cidr);
+            continue;
+        };
         if !pools.iter().any(|p| p.cidr.covers(&cidr)) {
-            report.faults.push(Fault::Orphan(cidr));
+            report.faults.push(match unreadable_pool.clone() {
+                Some(record) => Fault::Unjudged { subject: format_smolstr!("the pool of {cidr}"), record },
+                None => Fault::Orphan(cidr),
+            });
         }
         match b.owner() {
             None if block::used(b).next().is_none() => {
@@ -236,11 +274,14 @@ fn check_blocks(known: &Known, users: Option<&Users>, report: &mut CheckReport) 
             None => {}
             Some(owner) => {
                 if let AffinityOwner::Host(node) = &owner
-                    && known.node_labels(node).is_none()
+                    && known.record(&Key::resource(Kind::Node, "", node)).is_none()
                 {
                     report.faults.push(Fault::NoNode { node: node.clone(), block: cidr });
                 }
-                if known.affinity(&owner, cidr).is_none() {
+                let record = Key::Affinity { owner: owner.clone(), block: cidr };
+                if let Some(fault) = unjudged(known, record, || claim(&owner, cidr)) {
+                    report.faults.push(fault);
+                } else if known.affinity(&owner, cidr).is_none() {
                     report.leftovers.push(Leftover::BlockUnclaimed { owner, block: cidr });
                 }
             }
@@ -255,24 +296,34 @@ fn check_blocks(known: &Known, users: Option<&Users>, report: &mut CheckReport) 
             }
             let counts = known.handle(&handle).is_some_and(|(h, _)| h.block.contains_key(&cidr));
             if !handle.is_empty() && !counts {
-                report.faults.push(Fault::Unreachable { address, handle });
+                let fault = unjudged(known, Key::Handle(handle.clone()), || count(&handle, cidr));
+                report.faults.push(fault.unwrap_or(Fault::Unreachable { address, handle }));
             }
         }
     }
     report.assigned = assigned.len();
     for (address, users) in users.into_iter().flatten() {
-        match users.as_slice() {
-            [] => {}
-            [_] if assigned.contains(address) => {}
-            [user, ..] if !assigned.contains(address) => {
+        let doubt = unreadable.iter().find(|cidr| cidr.contains(*address));
+        match (users.as_slice(), doubt) {
+            ([], _) => {}
+            ([_], _) if assigned.contains(address) => {}
+            ([user], Some(cidr)) => {
+                let subject = format_smolstr!("{address}, which is used by {user},");
+                report.faults.push(Fault::Unjudged { subject, record: Key::Block(*cidr) });
+            }
+            ([user, ..], None) if !assigned.contains(address) => {
                 // Only what lies in a pool is IPAM's business.
                 if pools.iter().any(|p| p.cidr.contains(*address)) {
                     report.faults.push(Fault::Unassigned { address: *address, user: user.clone() });
                 }
             }
-            several => report.faults.push(Fault::Shared { address: *address, users: several.to_vec() }),
+            (several, _) => report.faults.push(Fault::Shared { address: *address, users: several.to_vec() }),
         }
     }
+}
+
+fn is_pool(key: &Key) -> bool {
+    matches!(key, Key::Resource(key) if key.kind == Kind::IPPool)
 }
 
 fn check_handles(known: &Known, report: &mut CheckReport) {
@@ -281,6 +332,10 @@ fn check_handles(known: &Known, report: &mut CheckReport) {
             report.leftovers.push(Leftover::HandleEmpty { handle: id.clone() });
         }
         for (block, counted) in &handle.block {
+            if let Some(fault) = unjudged(known, Key::Block(*block), || count(id, *block)) {
+                report.faults.push(fault);
+                continue;
+            }
             let held = known.block(*block).map_or(0, |(b, _)| block::held_by(b, id));
             if *counted > held {
                 let (handle, block, counted) = (id.clone(), *block, *counted);

@@ -16,7 +16,7 @@ use crate::time::UnixTime;
 pub const MAX_CLAIMS: u128 = 65_536;
 
 /// Why affinities were not claimed or released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// The range is in no enabled pool.
     #[error("{0} is not in a configured pool")]
@@ -29,6 +29,9 @@ pub enum ClaimError {
         /// The prefix length of the pool's blocks.
         block_len: u8,
     },
+    /// A block, or the claim on it, cannot be read, so it was left as it is; the others are done.
+    #[error("{0} cannot be read")]
+    Damaged(Key),
     /// Too many conflicts.
     #[error(transparent)]
     Contended(#[from] Contended),
@@ -51,12 +54,21 @@ pub struct ClaimAffinity {
     now: UnixTime,
     settled: BTreeSet<Cidr>,
     outcome: Claims,
+    /// The first that cannot be read.
+    damaged: Option<Key>,
 }
 
 impl ClaimAffinity {
     /// An operation that starts at `now`.
     pub fn new(cidr: Cidr, owner: AffinityOwner, now: UnixTime) -> ClaimAffinity {
-        ClaimAffinity { cidr, owner, now, settled: BTreeSet::new(), outcome: Claims::default() }
+        ClaimAffinity {
+            cidr,
+            owner,
+            now,
+            settled: BTreeSet::new(),
+            outcome: Claims::default(),
+            damaged: None,
+        }
     }
 }
 
@@ -116,10 +128,14 @@ impl Operation for ClaimAffinity {
                 Claim::Lost(changes) if !changes.is_empty() => return Ok(Act::Commit(changes)),
                 Claim::Ready { confirm: None } => self.outcome.done.push(cidr),
                 Claim::Lost(_) => self.outcome.failed.push(cidr),
+                Claim::Damaged(key) => self.damaged = self.damaged.take().or(Some(key)),
             }
             self.settled.insert(cidr);
         }
-        Ok(Act::Done(self.outcome.clone()))
+        match self.damaged.clone() {
+            Some(key) => Err(Halt::Fail(ClaimError::Damaged(key))),
+            None => Ok(Act::Done(self.outcome.clone())),
+        }
     }
 }
 
@@ -149,6 +165,8 @@ pub struct ReleaseAffinities {
     now: UnixTime,
     settled: BTreeSet<(AffinityOwner, Cidr)>,
     outcome: Claims,
+    /// The first block that cannot be read.
+    damaged: Option<Key>,
     /// Remove the host's marker at the end.
     forget_host: bool,
     forgotten: bool,
@@ -163,6 +181,7 @@ impl ReleaseAffinities {
             now,
             settled: BTreeSet::new(),
             outcome: Claims::default(),
+            damaged: None,
             forget_host: false,
             forgotten: false,
         }
@@ -236,9 +255,16 @@ impl Operation for ReleaseAffinities {
                     self.outcome.done.retain(|c| *c != cidr);
                     self.outcome.failed.push(cidr);
                 }
+                Release::Damaged(key) => {
+                    self.outcome.done.retain(|c| *c != cidr);
+                    self.damaged = self.damaged.take().or(Some(key));
+                }
                 Release::Gone => {}
             }
             self.settled.insert((owner, cidr));
+        }
+        if let Some(key) = self.damaged.clone() {
+            return Err(Halt::Fail(ClaimError::Damaged(key)));
         }
         if let (true, false, Scope::Owner(AffinityOwner::Host(host))) =
             (self.forget_host, self.forgotten, &self.scope)

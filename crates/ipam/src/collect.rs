@@ -1,5 +1,6 @@
 //! Collection of what dead writers left ([`Leftover`]). Each is looked at again before it is touched, and every write is
-//! a compare-and-swap, so a writer that is slow and not dead loses a race and plans anew; nothing else can happen.
+//! a compare-and-swap, so a writer that is slow and not dead loses a race and plans anew; nothing else can happen. What rests
+//! on a record that cannot be read stays.
 
 use std::collections::VecDeque;
 
@@ -41,11 +42,12 @@ impl Collect {
     ) -> Result<Option<Vec<Change>>, Need> {
         match affinity::release(known, owner, cidr, true, self.now, cooldown_secs)? {
             Release::Next(changes) => Ok(Some(changes)),
-            Release::Gone => Ok(None),
+            Release::Gone | Release::Damaged(_) => Ok(None),
             Release::Refused(changes) if !changes.is_empty() => Ok(Some(changes)),
             Release::Refused(_) => Ok(match affinity::claim(known, owner, cidr, self.now)? {
                 Claim::Ready { confirm } => confirm.map(|change| vec![change]),
                 Claim::Next(changes) | Claim::Lost(changes) => Some(changes).filter(|c| !c.is_empty()),
+                Claim::Damaged(_) => None,
             }),
         }
     }

@@ -88,7 +88,8 @@ impl Pledge {
 }
 
 /// The commit that sets a handle's counts of some blocks to what the blocks hold, writing the blocks so that no
-/// assigner in flight can slip in between. `None`: nothing to mend.
+/// assigner in flight can slip in between. `None`: nothing to mend. Of a block that cannot be read nobody knows what the
+/// handle has in it, so its count stays as it is.
 pub(crate) fn mend(
     known: &Known,
     id: &SmolStr,
@@ -99,7 +100,7 @@ pub(crate) fn mend(
     known.require(keys.chain([Key::Handle(id.clone())]), [])?;
     let mut changes = Vec::new();
     let mut after = Vec::new();
-    for cidr in blocks {
+    for cidr in blocks.into_iter().filter(|c| known.problem(&Key::Block(*c)).is_none()) {
         let block = known.block(cidr).map(|(b, r)| {
             let mut b = b.clone();
             block::bump(&mut b);

@@ -58,7 +58,7 @@ impl Assign {
                 match affinity::claim(view.known, &self.request.owner, cidr, self.now)? {
                     Claim::Next(changes) => return Ok(Some(changes)),
                     Claim::Lost(changes) if !changes.is_empty() => return Ok(Some(changes)),
-                    Claim::Ready { .. } | Claim::Lost(_) => {}
+                    Claim::Ready { .. } | Claim::Lost(_) | Claim::Damaged(_) => {}
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Assign {
             match affinity::release(view.known, &owner, cidr, true, self.now, view.cooldown_secs)? {
                 Release::Next(changes) => return Ok(Some(changes)),
                 Release::Refused(changes) if !changes.is_empty() => return Ok(Some(changes)),
-                Release::Refused(_) | Release::Gone => {}
+                Release::Refused(_) | Release::Damaged(_) | Release::Gone => {}
             }
         }
         Ok(None)

@@ -1,6 +1,6 @@
 //! What a check says of records that no writer of ours leaves, and of workloads.
 
-use calico_api::{Key, Kind};
+use calico_api::{AffinityOwner, Key, Kind};
 
 use super::{Fault, Leftover, Users, check};
 use crate::assign::{Assign, AssignRequest};
@@ -58,4 +58,60 @@ fn leaks_strangers_and_orphans() {
     assert_eq!(store.run(Collect::new(report.leftovers, NOW)).unwrap(), 3);
     let report = check(&store.known(), None);
     assert!(report.leftovers.is_empty() && report.faults.is_empty(), "{report:?}");
+}
+
+#[test]
+fn what_rests_on_a_record_that_cannot_be_read_is_named_and_left_alone() {
+    let mut store = MemoryStore::new(false);
+    let pool =
+        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24", "blockSize": 30}});
+    store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
+    let node = serde_json::json!({"metadata": {"name": "n1"}, "spec": {}});
+    store.put(Key::resource(Kind::Node, "", "n1"), node.to_string());
+    let taken = store.run(Assign::new(AssignRequest::workload("n1", "h", 2, 0), NOW)).unwrap().v4;
+    let block = taken[0].block;
+    let users = Users::from([(taken[0].address, vec!["default/a".into()])]);
+    let owner = AffinityOwner::Host("n1".into());
+    let claim = Key::Affinity { owner: owner.clone(), block };
+    let says = |store: &MemoryStore| {
+        let report = check(&store.known(), Some(&users));
+        assert!(report.leftovers.is_empty(), "{report:?}");
+        report.faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+
+    // As a check that took the block for absent would have it.
+    let untrue = [
+        Leftover::AffinityAlone { owner: owner.clone(), block },
+        Leftover::AffinityPending { owner: owner.clone(), block },
+        Leftover::BlockEmpty { block },
+        Leftover::HandleAhead { handle: "h".into(), block, counted: 2, held: 0 },
+    ];
+    let cases = [
+        (
+            Key::Block(block),
+            vec![
+                format!("{}, which is used by default/a,", taken[0].address),
+                format!("the claim of {owner} on {block}"),
+                format!("what handle h counts in {block}"),
+            ],
+        ),
+        (claim, vec![format!("the claim of {owner} on {block}")]),
+        (Key::Handle("h".into()), vec![format!("what handle h counts in {block}")]),
+        (Key::resource(Kind::IPPool, "", "p"), vec![format!("the pool of {block}")]),
+        (Key::resource(Kind::Node, "", "n1"), vec![]),
+    ];
+    let sound = store.clone();
+    for (record, subjects) in cases {
+        let mut store = sound.clone();
+        store.put(record.clone(), "[");
+        let expected = subjects.iter().map(|s| format!("{s} cannot be judged: {record} cannot be read"));
+        let leak = format!("{} is assigned to handle h and nothing uses it", taken[1].address);
+        let leak = Some(leak).filter(|_| !matches!(record, Key::Block(_)));
+        assert_eq!(says(&store), leak.into_iter().chain(expected).collect::<Vec<_>>(), "{record}");
+        if let Key::Block(_) = record {
+            let before = store.revision();
+            assert_eq!(store.run(Collect::new(untrue.clone(), NOW)), Ok(0));
+            assert_eq!(store.revision(), before, "nothing is written");
+        }
+    }
 }

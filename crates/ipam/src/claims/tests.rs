@@ -72,3 +72,29 @@ fn a_block_of_another_size_is_in_the_way() {
     let faults = check(&store.known(), None).faults;
     assert!(faults.is_empty(), "{faults:?}");
 }
+
+#[test]
+fn a_claim_on_a_block_that_cannot_be_read_stays() {
+    let mut store = store();
+    let cidr = |text: &str| text.parse().unwrap();
+    store.run(ClaimAffinity::new(cidr("10.0.0.0/29"), host("n1"), NOW)).unwrap();
+    let (block, other) = (Key::Block(cidr("10.0.0.0/30")), cidr("10.0.0.4/30"));
+    store.put(block.clone(), "[");
+    store.put(Key::IpamHost("n1".into()), "{}");
+    let claim = Key::Affinity { owner: host("n1"), block: cidr("10.0.0.0/30") };
+    let before = store.get(&claim);
+    assert!(before.is_some());
+
+    let taken = store.run(Assign::new(AssignRequest::workload("n1", "h", 4, 0), NOW)).unwrap().v4;
+    assert!(taken.len() == 4 && taken.iter().all(|a| a.block == other), "{taken:?}");
+    let damaged = ClaimError::Damaged(block);
+    let again = store.run(ClaimAffinity::new(cidr("10.0.0.0/29"), host("n1"), NOW));
+    assert_eq!(again, Err(damaged.clone()));
+    let removed = store.run(ReleaseAffinities::remove_host("n1", NOW));
+    assert_eq!(removed, Err(damaged));
+    assert_eq!(store.get(&claim), before);
+    assert!(store.get(&Key::IpamHost("n1".into())).is_some(), "the host is not forgotten");
+    let known = store.known();
+    assert_eq!(known.block(other).unwrap().0.affinity, None, "the others are done");
+    assert!(known.affinity(&host("n1"), other).is_none());
+}
