@@ -23,12 +23,12 @@ pub const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nobody listens: the agent is down or starting.
-    #[error("the agent does not answer on {path} (waited {waited_secs} s)")]
+    #[error("the agent does not answer on {path} (waited {waited:?})")]
     Absent {
         /// The socket.
         path: String,
         /// How long it was tried.
-        waited_secs: u64,
+        waited: Duration,
     },
     /// Nobody listens, and nobody will: the node is being cleaned.
     #[error("the node leaves Calico: {path} is there")]
@@ -39,6 +39,14 @@ pub enum CallError {
     /// The conversation broke off after it had begun.
     #[error("the agent broke off")]
     Broken(#[source] std::io::Error),
+    /// Somebody listens, and takes the request or answers it too slowly: the agent hangs or is overloaded.
+    #[error("the agent was connected to on {path} and said nothing for {waited:?}")]
+    Silent {
+        /// The socket.
+        path: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The agent's answer is not ours.
     #[error("the agent's answer cannot be read: {0}")]
     Garbled(String),
@@ -53,15 +61,29 @@ pub fn call(
     answer: Duration,
 ) -> Result<Response, CallError> {
     let mut stream = connect_within(socket, connect)?;
+    converse(&mut stream, request, netns, answer).map_err(|error| match error {
+        CallError::Broken(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            CallError::Silent { path: socket.display().to_string(), waited: answer }
+        }
+        error => error,
+    })
+}
+
+fn converse(
+    stream: &mut UnixStream,
+    request: &Request,
+    netns: Option<BorrowedFd<'_>>,
+    answer: Duration,
+) -> Result<Response, CallError> {
     stream.set_read_timeout(Some(answer)).map_err(CallError::Broken)?;
     stream.set_write_timeout(Some(answer)).map_err(CallError::Broken)?;
     let body = serde_json::to_vec(request).map_err(|e| CallError::Garbled(e.to_string()))?;
     let header = header(&body).ok_or_else(|| CallError::Garbled("the request is too long".to_owned()))?;
-    match send(&mut stream, &header, &body, netns) {
-        Ok(()) => read_answer(&mut stream),
+    match send(stream, &header, &body, netns) {
+        Ok(()) => read_answer(stream),
         // An agent that has no room says so and hangs up before it has read anything.
         Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-            read_answer(&mut stream).map_err(|_| CallError::Broken(error))
+            read_answer(stream).map_err(|_| CallError::Broken(error))
         }
         Err(error) => Err(CallError::Broken(error)),
     }
@@ -93,7 +115,7 @@ fn connect_within(socket: &Path, patience: Duration) -> Result<UnixStream, CallE
             Err(_) if start.elapsed() < patience => std::thread::sleep(RETRY),
             Err(_) => {
                 let path = socket.display().to_string();
-                return Err(CallError::Absent { path, waited_secs: patience.as_secs() });
+                return Err(CallError::Absent { path, waited: patience });
             }
         }
     }
@@ -189,6 +211,26 @@ mod tests {
         // More than a socket's buffer holds, less than a frame may be.
         let long = serde_json::json!({"filler": "x".repeat(crate::request::MAX_FRAME / 2)});
         let error = call(&path, &request(long), None, RETRY, RETRY).expect_err("nobody reads");
+        assert!(matches!(error, CallError::Silent { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_answer_is_silent() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (path, _listener) = hanging(dir.path(), 8);
+        let error = call(&path, &request(serde_json::json!({})), None, RETRY, RETRY).expect_err("silence");
+        assert!(matches!(error, CallError::Silent { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_agent_that_goes_away_breaks_off() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("cni.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let agent = std::thread::spawn(move || listener.accept().map(drop));
+        let minute = Duration::from_secs(60);
+        let error = call(&path, &request(serde_json::json!({})), None, minute, minute).expect_err("gone");
         assert!(matches!(error, CallError::Broken(_)), "{error}");
+        agent.join().expect("ended").expect("accepted");
     }
 }

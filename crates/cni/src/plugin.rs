@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use calico_api::status_file;
 use calico_net::Mac;
 use calico_store::config::Settings;
+use calico_store::error::chain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +33,11 @@ use crate::{log, spool, work};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a DEL waits before it goes to the spool, and STATUS before it says no: a running agent accepts at once.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a running agent may take for STATUS: it has one question to the datastore, and the runtime asks often.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a running agent may take for DEL, which goes to the spool then: the runtime waits with the sandbox, and an
+/// agent that hangs must not keep it. One that only was slow does the DEL twice, which is no error.
+const DEL_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the test of a datastore waits (spec 5 §1.1).
 const TEST_PATIENCE: Duration = Duration::from_secs(2);
 /// The code of every failed test, which is Calico's.
@@ -41,6 +47,27 @@ const STATUS_PREFIX: &str = "/var/run/calico";
 
 /// Where processes that work without an agent take turns.
 const LOCKS: &str = "/run/calico/cni-locks";
+
+/// How long a verb waits for the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Patience {
+    /// For somebody to listen.
+    connect: Duration,
+    /// For the answer.
+    answer: Duration,
+}
+
+impl Patience {
+    fn of(verb: Verb) -> Patience {
+        match verb {
+            Verb::Status => Patience { connect: SHORT_PATIENCE, answer: STATUS_PATIENCE },
+            Verb::Del => Patience { connect: SHORT_PATIENCE, answer: DEL_PATIENCE },
+            Verb::Add | Verb::Check | Verb::Gc | Verb::Version => {
+                Patience { connect: CONNECT_PATIENCE, answer: ANSWER_PATIENCE }
+            }
+        }
+    }
+}
 
 /// Runs as a plugin. `input` is standard input, whole; the document to print comes back with the exit code.
 pub fn main(
@@ -109,7 +136,7 @@ fn carry_out(
         let runtime = start_runtime()?;
         runtime.block_on(async { work::perform(&open(lookup, conf).await?, request, netns).await })
     } else {
-        ask(conf, &request, netns)
+        ask(conf, &request, netns, Patience::of(verb))
     };
     answer.map_err(|error| if verb == Verb::Status { not_available(error) } else { error })
 }
@@ -178,24 +205,30 @@ fn open_netns(arguments: &Arguments) -> Result<Option<OwnedFd>, CniError> {
 }
 
 /// Through the agent.
-fn ask(conf: &NetConf, request: &Request, netns: Option<OwnedFd>) -> Result<Option<Value>, CniError> {
-    let verb = request.arguments.verb;
-    let connect = if matches!(verb, Verb::Del | Verb::Status) { SHORT_PATIENCE } else { CONNECT_PATIENCE };
+fn ask(
+    conf: &NetConf,
+    request: &Request,
+    netns: Option<OwnedFd>,
+    Patience { connect, answer }: Patience,
+) -> Result<Option<Value>, CniError> {
     let socket = Path::new(&conf.agent_socket);
-    match client::call(socket, request, netns.as_ref().map(AsFd::as_fd), connect, ANSWER_PATIENCE) {
+    match client::call(socket, request, netns.as_ref().map(AsFd::as_fd), connect, answer) {
         Ok(Response::Done(document)) => Ok(document),
         Ok(Response::Failed(error)) => Err(error),
-        Err(error @ (CallError::Absent { .. } | CallError::Leaving { .. } | CallError::Broken(_)))
-            if verb == Verb::Del =>
-        {
+        Err(
+            error @ (CallError::Absent { .. }
+            | CallError::Leaving { .. }
+            | CallError::Broken(_)
+            | CallError::Silent { .. }),
+        ) if request.arguments.verb == Verb::Del => {
             work::check_del(request.plugin, conf, &request.arguments)?;
-            tracing::warn!(%error, "DEL goes to the spool");
+            tracing::warn!(error = chain(&error), "DEL goes to the spool");
             let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
             spool::write(conf.spool(), request, stamp)
                 .map(|_| None)
-                .map_err(|e| CniError::new(Code::Io, "cannot spool the DEL", e))
+                .map_err(|e| CniError::new(Code::Io, "cannot spool the DEL", chain(&e)))
         }
-        Err(error) => Err(CniError::new(Code::TryAgainLater, "the agent did not answer", error)),
+        Err(error) => Err(CniError::new(Code::TryAgainLater, "the agent did not answer", chain(&error))),
     }
 }
 

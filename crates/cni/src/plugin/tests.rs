@@ -129,3 +129,38 @@ fn a_verb_is_done_though_its_log_cannot_be_written() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
     assert_eq!(spool::list(spool.path()).expect("listed").len(), 1);
 }
+
+#[test]
+fn who_waits_how_long_for_an_agent_that_hangs() {
+    let longest = |verb| Patience::of(verb).connect + Patience::of(verb).answer;
+    assert!(longest(Verb::Status) <= Duration::from_secs(6));
+    assert!(longest(Verb::Del) <= Duration::from_secs(21));
+    for verb in [Verb::Add, Verb::Check, Verb::Gc] {
+        // IPAM alone may take 90 s.
+        assert!(Patience::of(verb).answer > Duration::from_secs(90), "{verb:?}");
+    }
+}
+
+#[test]
+fn a_hung_agent_is_named_and_its_del_goes_to_the_spool() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (socket, spool) = (dir.path().join("hung.sock"), dir.path().join("spool"));
+    // It listens, and accepts nothing.
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    let raw =
+        json!({"name": "n", "ipam": {"type": "calico-ipam"}, "agent_socket": socket, "spool_dir": spool});
+    let (conf, _) = NetConf::from_value(raw).expect("valid");
+    let patience = Patience { connect: Duration::from_secs(1), answer: Duration::from_millis(50) };
+    let asked = |verb| {
+        let container =
+            Arguments { container_id: "c1".into(), ifname: "eth0".into(), ..Arguments::of_verb(verb) };
+        let netconf = conf.raw.clone();
+        let request = Request { protocol: PROTOCOL, plugin: Plugin::Network, arguments: container, netconf };
+        ask(&conf, &request, None, patience)
+    };
+    let error = asked(Verb::Status).expect_err("nobody answers");
+    let expected = format!("the agent was connected to on {} and said nothing for 50ms", socket.display());
+    assert_eq!((error.msg.as_str(), error.details), ("the agent did not answer", expected));
+    assert_eq!(asked(Verb::Del), Ok(None));
+    assert_eq!(spool::list(&spool).expect("listed").len(), 1);
+}
