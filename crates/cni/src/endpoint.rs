@@ -6,7 +6,7 @@ use calico_api::meta::Labels;
 use calico_api::profile::ProfileSpec;
 use calico_api::rule::{Action, Rule};
 use calico_api::workload_endpoint::WorkloadEndpointSpec;
-use calico_api::{Key, Kind, Resource};
+use calico_api::{Key, Kind, Resource, status_file};
 use calico_net::{Cidr, IfName, Mac};
 use sha1::{Digest, Sha1};
 use smol_str::{SmolStr, format_smolstr};
@@ -17,6 +17,10 @@ use crate::netconf::NetConf;
 
 /// Namespace of endpoints that are no pods (spec 5 §1.3).
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// The longest name of an endpoint's status file: 255 bytes are the file system's limit, and the writer of the file
+/// puts a dot before the name while it writes.
+const MAX_STATUS_FILE: usize = 254;
 
 /// Who an attachment is: derived from node, arguments and configuration, the same for ADD, DEL and CHECK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,15 +113,34 @@ impl Identity {
         }
     }
 
-    /// Checks that the parts can form a name: no part may begin or end with a dash (spec 1 §1.4).
+    /// Checks that the parts can form a name: no part may begin or end with a dash (spec 1 §1.4), the endpoint's key
+    /// must be read as what it was written for, and a container's id must fit into the name of the status file. A pod
+    /// whose name makes that file's too long goes without the file, as Calico's do: its name is not the runtime's.
     pub fn check(&self) -> Result<(), CniError> {
-        for (what, part) in
-            [("node name", self.node.as_str()), ("workload", self.workload()), ("interface", &self.ifname)]
-        {
+        let wrong = |what: &str, part: &str, must: &str| {
+            let details = format!("the {what} is {part:?}; it must {must}");
+            Err(CniError::new(Code::InvalidEnvironment, "cannot name the endpoint", details))
+        };
+        let parts =
+            [("node name", self.node.as_str()), ("workload", self.workload()), ("interface", &self.ifname)];
+        for (what, part) in parts {
             if part.is_empty() || part.starts_with('-') || part.ends_with('-') {
-                let details = format!("the {what} is {part:?}; it must not be empty, begin or end with '-'");
-                return Err(CniError::new(Code::InvalidEnvironment, "cannot name the endpoint", details));
+                return wrong(what, part, "not be empty, begin or end with '-'");
             }
+        }
+        for (what, part) in parts.into_iter().chain([("namespace", self.namespace.as_str())]) {
+            let key = Key::resource(Kind::WorkloadEndpoint, part, part);
+            if Key::parse(&key.to_string()).ok() != Some(key) {
+                return wrong(what, part, "not be empty or have a '/' in it");
+            }
+        }
+        let workload = format!("{}/{}", self.namespace, self.workload());
+        let excess = status_file::name(&self.orchestrator, &workload, &self.ifname)
+            .len()
+            .saturating_sub(MAX_STATUS_FILE);
+        if self.pod.is_none() && excess > 0 {
+            let must = format!("have at most {} characters", self.container_id.len() - excess);
+            return wrong("container's id", &self.container_id, &must);
         }
         Ok(())
     }
@@ -253,7 +276,33 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_undone_are_refused() {
-        assert!(identity("K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=web-", "abc").check().is_err());
-        assert!(identity("", "abc").check().is_ok());
+        let dashes = "it must not be empty, begin or end with '-'";
+        let slash = "it must not be empty or have a '/' in it";
+        for (args, expected) in [
+            ("K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=web-", format!("the workload is \"web-\"; {dashes}")),
+            ("K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=../x", format!("the workload is \"../x\"; {slash}")),
+            ("K8S_POD_NAMESPACE=a/b;K8S_POD_NAME=x", format!("the namespace is \"a/b\"; {slash}")),
+        ] {
+            let error = identity(args, "abc").check().expect_err(args);
+            assert_eq!((error.code, error.details), (Code::InvalidEnvironment.number(), expected));
+        }
+        assert_eq!(identity("", "abc").check(), Ok(()));
+        assert_eq!(identity("K8S_POD_NAMESPACE=a.b;K8S_POD_NAME=x%2f", "abc").check(), Ok(()));
+    }
+
+    #[test]
+    fn an_id_fits_into_the_name_of_a_file() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let longest = "x".repeat(MAX_STATUS_FILE - "cni default%2F eth0".len());
+        let plain = identity("", &longest);
+        assert_eq!(plain.check(), Ok(()));
+        let name = status_file::name("cni", &format!("default/{longest}"), "eth0");
+        std::fs::write(dir.path().join(format!(".{name}")), "").expect("the file system takes it");
+
+        let longer = format!("{longest}x");
+        let error = identity("", &longer).check().expect_err("too long");
+        let expected = format!("the container's id is {longer:?}; it must have at most 235 characters");
+        assert_eq!(error.details, expected);
+        assert_eq!(identity("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p", &longer).check(), Ok(()));
     }
 }

@@ -99,6 +99,13 @@ fn wrong_input_is_named_and_leaves_nothing() {
                 "the workload is \"-x\"; it must not be empty, begin or end with '-'",
             ),
             (
+                "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=../x",
+                conf(),
+                4,
+                "cannot name the endpoint",
+                "the workload is \"../x\"; it must not be empty or have a '/' in it",
+            ),
+            (
                 "",
                 conf_with(json!({"mtu": 70000})),
                 7,
