@@ -8,6 +8,9 @@
 //! Table `entry` is the state; table `log` is the recent history, which makes revisions and watches like etcd's: one
 //! revision per commit, watches that resume, a horizon behind which they are told to list again. Every process reads
 //! each new page of the log once, however many watches it has; a watch that falls behind reads for itself.
+//!
+//! The follower also removes what has expired and folds SQLite's write-ahead log into the file. A process keeps to the
+//! file that it opened: once the path leads elsewhere, every operation says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,11 +27,14 @@ use crate::watch::Watch;
 mod bell;
 mod database;
 mod follower;
+mod place;
 mod schema;
+mod upkeep;
 mod writer;
 
 use bell::Bell;
 use follower::Follower;
+use place::Place;
 use writer::Writer;
 
 /// A datastore in a file. Cheap to clone; clones share connections.
@@ -39,7 +45,7 @@ pub struct EmbeddedStore {
 
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    place: Arc<Place>,
     writer: Writer,
     /// Reads, so that a long list does not hold up this process's commits. Opened when first used: a short-lived
     /// process that only commits pays for one connection.
@@ -55,12 +61,19 @@ struct Lane(Mutex<Option<Connection>>);
 impl Lane {
     /// Does something with the connection. A panic inside leaves a connection whose transaction rolled back, so a
     /// poisoned lock is no reason to stop.
-    fn with<T>(&self, path: &Path, f: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn with<T>(
+        &self,
+        place: &Place,
+        f: impl FnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let mut slot: MutexGuard<'_, Option<Connection>> =
             self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = match slot.as_mut() {
-            Some(connection) => connection,
-            None => slot.insert(schema::open(path)?),
+            Some(connection) => {
+                place.check()?;
+                connection
+            }
+            None => slot.insert(place.open()?),
         };
         f(connection)
     }
@@ -76,19 +89,32 @@ impl EmbeddedStore {
     /// Opens the datastore at a path, creating it (and its directory) if there is none. Blocks for a few
     /// milliseconds at most, longer only while another process creates it.
     pub fn open(path: impl Into<PathBuf>) -> Result<EmbeddedStore, Fault> {
-        let path = path.into();
-        schema::create_files(&path)?;
-        let writer = Writer::new(schema::open(&path)?);
-        let bell = Bell::open(&path).map_err(|e| schema::io_fault(e, &Bell::path(&path)))?;
-        let follower = Arc::new(Follower::new(path.clone()));
+        EmbeddedStore::open_by(path.into(), schema::open_or_create)
+    }
+
+    /// Opens the datastore at a path. That there is none is an error: for whoever only reads, and for whom an empty one
+    /// would be a wrong answer.
+    pub fn open_existing(path: impl Into<PathBuf>) -> Result<EmbeddedStore, Fault> {
+        EmbeddedStore::open_by(path.into(), schema::open)
+    }
+
+    fn open_by(
+        path: PathBuf,
+        open: impl Fn(&Path) -> Result<Connection, Fault>,
+    ) -> Result<EmbeddedStore, Fault> {
+        let (place, connection) = Place::find(path, open)?;
+        let place = Arc::new(place);
+        let bell = Bell::open(place.path()).map_err(|e| schema::io_fault(e, &Bell::path(place.path())))?;
+        let writer = Writer::new(place.clone(), connection);
+        let follower = Arc::new(Follower::new(place.clone()));
         Ok(EmbeddedStore {
-            shared: Arc::new(Shared { path, writer, reader: Lane::default(), bell, follower }),
+            shared: Arc::new(Shared { place, writer, reader: Lane::default(), bell, follower }),
         })
     }
 
     /// Where it is stored.
     pub fn path(&self) -> &Path {
-        &self.shared.path
+        self.shared.place.path()
     }
 
     /// Commits without leaving the calling thread, for callers that have no async runtime.
@@ -99,9 +125,9 @@ impl EmbeddedStore {
     }
 
     fn get_blocking(&self, key: &Key) -> Result<Option<Entry>, GetError> {
-        let Shared { path, reader, .. } = &*self.shared;
+        let Shared { place, reader, .. } = &*self.shared;
         reader
-            .with(path, |c| database::get(c, key, now_ms()))
+            .with(place, |c| database::get(c, key, now_ms()))
             .map_err(|fault| GetError { key: key.clone(), fault })
     }
 
@@ -112,9 +138,9 @@ impl EmbeddedStore {
     }
 
     fn list_blocking(&self, selection: &Selection) -> Result<Listing, ListError> {
-        let Shared { path, reader, .. } = &*self.shared;
+        let Shared { place, reader, .. } = &*self.shared;
         reader
-            .with(path, |c| database::list(c, selection, now_ms()))
+            .with(place, |c| database::list(c, selection, now_ms()))
             .map_err(|fault| ListError { selection: selection.clone(), fault })
     }
 }
@@ -169,10 +195,13 @@ impl Store for EmbeddedStore {
         Atomicity::Atomic
     }
 
+    fn lost(&self) -> Option<Fault> {
+        self.shared.place.check().err()
+    }
+
     async fn compact(&self, revision: &Revision) -> Result<(), CompactError> {
         let (store, revision) = (self.clone(), database::number(revision));
-        let compacted =
-            off_thread(move || database::compact(&mut store.shared.writer.connection(), revision));
+        let compacted = off_thread(move || store.shared.writer.compact(revision));
         compacted.await.and_then(|done| done).map_err(CompactError)
     }
 }

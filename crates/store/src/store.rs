@@ -6,7 +6,7 @@ use calico_api::{Entry, Key, Revision, Selection, Write};
 use futures::future::try_join_all;
 use futures::{TryFutureExt, try_join};
 
-use crate::error::{CommitError, CompactError, GetError, ListError, ReadError, WatchError};
+use crate::error::{CommitError, CompactError, Fault, GetError, ListError, ReadError, WatchError};
 use crate::watch::Watch;
 
 /// The most steps one commit may have: etcd's default `--max-txn-ops`. The longest commit of ours has under ten.
@@ -89,6 +89,12 @@ pub trait Store: Send + Sync {
     fn keeps(&self, key: &Key) -> bool {
         let _ = key;
         true
+    }
+
+    /// Why what this store holds is not what others find who open the same one, if it is so: a file that was moved away, or
+    /// another that stands in its place. Every operation fails until that is mended.
+    fn lost(&self) -> Option<Fault> {
+        None
     }
 
     /// Forgets the history up to and including a revision: watches from before it fail with

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::error::WatchError;
+use crate::error::{WatchError, chain};
 use crate::store::{Listing, Store};
 use crate::watch::WatchEvent;
 
@@ -128,7 +128,7 @@ impl Syncer {
                 known: FxHashMap::default(),
                 history: None,
                 synced: false,
-                failing: false,
+                failure: None,
             };
             readers.spawn(async move {
                 // It ends when nobody listens any more.
@@ -167,7 +167,8 @@ struct Reader {
     /// The history that `known`'s revisions are of.
     history: Option<u64>,
     synced: bool,
-    failing: bool,
+    /// Why the last list or watch failed, as it was said; `None` if it did not.
+    failure: Option<String>,
 }
 
 impl Reader {
@@ -312,15 +313,19 @@ impl Reader {
     }
 
     fn note_failure(&mut self, error: &(dyn std::error::Error + 'static)) {
-        let selection = self.selection.prefix();
-        tracing::warn!(error, selection, "following the datastore failed; trying again");
-        if !std::mem::replace(&mut self.failing, true) {
+        let (reason, selection) = (chain(error), self.selection.prefix());
+        let before = self.failure.replace(reason.clone());
+        if before.is_none() {
             self.shared.disconnected.fetch_add(1, Ordering::Relaxed);
+        }
+        // A store that is away for long is tried again often.
+        if before.as_ref() != Some(&reason) {
+            tracing::warn!(error = reason, selection, "following the datastore failed; trying again");
         }
     }
 
     fn note_success(&mut self) {
-        if std::mem::replace(&mut self.failing, false) {
+        if self.failure.take().is_some() {
             self.shared.disconnected.fetch_sub(1, Ordering::Relaxed);
             tracing::info!(selection = self.selection.prefix(), "following the datastore again");
         }

@@ -1,12 +1,11 @@
 //! The bell: a file beside the database that a writer touches after its commit, to wake the watchers of all
 //! processes.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::schema::private_file;
+use super::schema::{beside, private_file};
 
 /// The writer's side.
 #[derive(Debug)]
@@ -15,9 +14,7 @@ pub(super) struct Bell(File);
 impl Bell {
     /// The bell of a database.
     pub(super) fn path(database: &Path) -> PathBuf {
-        let mut name = OsString::from(database);
-        name.push("-bell");
-        name.into()
+        beside(database, "-bell")
     }
 
     /// Opens the bell, creating it if there is none.

@@ -1,8 +1,7 @@
 //! Watches: one thread per process reads the log as it grows and hands each page to every watch.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use calico_api::{Entry, Revision, Selection};
 use rusqlite::Connection;
@@ -10,6 +9,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::bell::Listener;
 use super::database::{self, Page, PageError};
+use super::place::Place;
+use super::upkeep::Upkeep;
 use super::{EmbeddedStore, now_ms, off_thread, schema};
 use crate::error::{Fault, WatchError};
 use crate::watch::{ReaderGone, Watch, WatchEvent, WatchSender};
@@ -24,28 +25,29 @@ const PROGRESS_EVERY: i64 = 1_000;
 /// The process's reader of the log, started by the first watch and ended after the last.
 #[derive(Debug)]
 pub(super) struct Follower {
-    path: PathBuf,
+    place: Arc<Place>,
     pages: Mutex<Option<broadcast::Sender<Arc<Page>>>>,
 }
 
 impl Follower {
-    pub(super) fn new(path: PathBuf) -> Follower {
-        Follower { path, pages: Mutex::new(None) }
+    pub(super) fn new(place: Arc<Place>) -> Follower {
+        Follower { place, pages: Mutex::new(None) }
     }
 
     /// Every page that is read from now on. Starts the thread if it does not run.
-    fn subscribe(self: &Arc<Follower>) -> Result<broadcast::Receiver<Arc<Page>>, Fault> {
+    pub(super) fn subscribe(self: &Arc<Follower>) -> Result<broadcast::Receiver<Arc<Page>>, Fault> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = &*pages {
             return Ok(sender.subscribe());
         }
-        let connection = schema::open(&self.path)?;
-        let listener = Listener::new(&self.path).map_err(|e| schema::io_fault(e, &self.path))?;
+        let connection = self.place.open()?;
+        let listener = Listener::new(self.place.path()).map_err(|e| self.io_fault(e))?;
         let position = database::newest(&connection)?;
         let (sender, receiver) = broadcast::channel(PAGES);
         *pages = Some(sender.clone());
         let follower = self.clone();
-        let run = move || follower.run(connection, listener, &sender, position);
+        let reading = Reading { connection, listener, position, version: None, upkeep: Upkeep::new() };
+        let run = move || follower.run(reading, &sender);
         if let Err(error) = std::thread::Builder::new().name("store-follower".into()).spawn(run) {
             *pages = None;
             return Err(Fault::Unavailable(error.into()));
@@ -53,16 +55,13 @@ impl Follower {
         Ok(receiver)
     }
 
-    fn run(
-        &self,
-        mut connection: Connection,
-        mut listener: Listener,
-        sender: &broadcast::Sender<Arc<Page>>,
-        mut position: i64,
-    ) {
-        let mut version = None;
+    fn io_fault(&self, error: std::io::Error) -> Fault {
+        schema::io_fault(error, self.place.path())
+    }
+
+    fn run(&self, mut reading: Reading, sender: &broadcast::Sender<Arc<Page>>) {
         loop {
-            match self.turn(&mut connection, &mut listener, sender, &mut position, &mut version) {
+            match self.turn(&mut reading, sender) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(fault) => {
@@ -79,22 +78,17 @@ impl Follower {
     }
 
     /// Reads what is new, removes what has expired, waits for the bell. False when no watch is left.
-    fn turn(
-        &self,
-        connection: &mut Connection,
-        listener: &mut Listener,
-        sender: &broadcast::Sender<Arc<Page>>,
-        position: &mut i64,
-        version: &mut Option<i64>,
-    ) -> Result<bool, Fault> {
+    fn turn(&self, reading: &mut Reading, sender: &broadcast::Sender<Arc<Page>>) -> Result<bool, Fault> {
+        let Reading { connection, listener, position, version, upkeep } = reading;
+        self.place.check()?;
         let now_version = database::data_version(connection)?;
-        let mut expired = false;
         let next_expiry = database::next_expiry(connection)?;
-        if next_expiry.is_some_and(|at| at <= now_ms()) {
-            expired = database::expire(connection, now_ms())?;
-        }
+        let now = Instant::now();
+        let expired =
+            next_expiry.is_some_and(|at| at <= now_ms()) && upkeep.expire(connection, now, now_ms());
         if expired || *version != Some(now_version) {
             *version = Some(now_version);
+            upkeep.note_commit(now);
             loop {
                 match database::read_page(connection, *position) {
                     Ok(page) if page.through == *position => break,
@@ -114,6 +108,7 @@ impl Follower {
                 }
             }
         }
+        upkeep.fold(connection, now);
         {
             let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             if sender.receiver_count() == 0 {
@@ -122,9 +117,20 @@ impl Follower {
             }
         }
         let until_expiry = next_expiry.map_or(i64::MAX, |at| (at - now_ms()).max(0)).cast_unsigned();
-        listener.wait(Duration::from_millis(until_expiry)).map_err(|e| schema::io_fault(e, &self.path))?;
+        let wait = upkeep.wait(Duration::from_millis(until_expiry), Instant::now());
+        // However long that is, the listener returns within a second: what is due besides is not late by more.
+        listener.wait(wait).map_err(|e| self.io_fault(e))?;
         Ok(true)
     }
+}
+
+/// What the follower's thread reads with, and how far it is.
+struct Reading {
+    connection: Connection,
+    listener: Listener,
+    position: i64,
+    version: Option<i64>,
+    upkeep: Upkeep,
 }
 
 /// Starts a watch.
@@ -164,7 +170,7 @@ fn open(store: &EmbeddedStore, selection: &Selection, from: Option<Revision>) ->
 
 fn read_page(store: &EmbeddedStore, position: i64) -> Result<Page, WatchError> {
     let read = |c: &mut Connection| Ok(database::read_page(c, position));
-    match store.shared.reader.with(&store.shared.path, read) {
+    match store.shared.reader.with(&store.shared.place, read) {
         Ok(Ok(page)) => Ok(page),
         Ok(Err(PageError::Compacted)) => Err(WatchError::Compacted),
         Ok(Err(PageError::Fault(fault))) | Err(fault) => Err(WatchError::Lost(fault)),
@@ -212,7 +218,9 @@ impl Follow {
                 Ok(page) => self.deliver(&page).await?,
                 Err(RecvError::Lagged(_)) => self.catch_up().await?,
                 Err(RecvError::Closed) => {
-                    let fault = Fault::Unavailable("the datastore's log is not followed any more".into());
+                    let unknown =
+                        || Fault::Unavailable("the datastore's log is not followed any more".into());
+                    let fault = self.store.shared.place.check().err().unwrap_or_else(unknown);
                     return Err(End::Error(WatchError::Lost(fault)));
                 }
             }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use calico_api::{Expect, Kind};
 
 use super::*;
+use crate::error::chain;
 use crate::watch::WatchEvent;
 
 fn key(name: &str) -> Key {
@@ -152,4 +153,132 @@ async fn a_bell_that_never_rang_costs_time_and_nothing_else() {
     database::compact(&mut silent, 100).unwrap();
     let end = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next()).await.unwrap();
     assert!(matches!(end, Err(WatchError::Compacted)), "{end:?}");
+}
+
+#[test]
+fn where_there_is_no_database_none_is_made_for_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sub/store.db");
+    let error = EmbeddedStore::open_existing(&path).unwrap_err();
+    assert!(error.is_transient(), "the agent may make it");
+    let text = chain(&error);
+    assert!(text.contains("CALICO_DATASTORE_PATH") && text.contains(path.to_str().unwrap()), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // An empty file is nobody's cluster.
+    let empty = dir.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    let text = chain(&EmbeddedStore::open_existing(&empty).unwrap_err());
+    assert!(text.contains("has no tables"), "{text}");
+    assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0);
+    // The control.
+    drop(EmbeddedStore::open(&path).unwrap());
+    EmbeddedStore::open_existing(&path).unwrap();
+}
+
+#[test]
+fn commits_without_their_database_are_not_thrown_away() {
+    let (dir, store) = store();
+    let (path, elsewhere) = (store.path().to_owned(), dir.path().join("elsewhere.db"));
+    store.commit_blocking(&[Write::create(key("p"), Bytes::from_static(b"{}"))]).unwrap();
+    drop(store);
+    let wal = schema::beside(&path, "-wal");
+    let before = std::fs::read(&wal).unwrap();
+    assert!(!before.is_empty(), "this is about commits that the file does not have");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    for opened in [EmbeddedStore::open(&path), EmbeddedStore::open_existing(&path)] {
+        let text = chain(&opened.unwrap_err());
+        assert!(text.contains("store.db-wal is not"), "{text}");
+        assert!(!path.exists());
+    }
+    assert_eq!(std::fs::read(&wal).unwrap(), before);
+    std::fs::rename(&elsewhere, &path).unwrap();
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert!(store.get_blocking(&key("p")).unwrap().is_some());
+}
+
+#[test]
+fn a_new_database_is_whole_in_its_file() {
+    let (dir, store) = store();
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(store.path(), &copy).unwrap();
+    let copy = EmbeddedStore::open_existing(copy).unwrap();
+    let history = |s: &EmbeddedStore| s.list_blocking(&Selection::all(Kind::NetworkPolicy)).unwrap().history;
+    assert_eq!(history(&copy), history(&store));
+}
+
+/// What every operation of a store whose file is not at its path says.
+async fn check_lost(store: &EmbeddedStore, expected: &str) {
+    let everything = Selection::all(Kind::NetworkPolicy);
+    let faults = [
+        store.get(&key("p")).await.unwrap_err().fault,
+        store.list(&everything).await.unwrap_err().fault,
+        match store.commit(&[Write::put(key("q"), Bytes::new())]).await {
+            Err(CommitError::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        },
+        store.compact(&Revision::from(1)).await.unwrap_err().0,
+        match store.watch(&everything, None).await {
+            Err(WatchError::Lost(fault)) => fault,
+            other => panic!("{other:?}"),
+        },
+        store.lost().unwrap(),
+    ];
+    for fault in faults {
+        let text = chain(&fault);
+        assert!(text.contains(expected) && text.contains(store.path().to_str().unwrap()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_moved_is_lost_until_it_is_back() {
+    let (dir, store) = store();
+    let (path, elsewhere) = (store.path().to_owned(), dir.path().join("elsewhere.db"));
+    store.commit(&[Write::create(key("p"), Bytes::from_static(b"{}"))]).await.unwrap();
+    let mut watch = store.watch(&Selection::all(Kind::NetworkPolicy), Some(Revision::from(2))).await.unwrap();
+    let mut pages = store.shared.follower.subscribe().unwrap();
+    std::fs::rename(&path, &elsewhere).unwrap();
+    // Nothing happens there, so it is the follower that has to notice.
+    let ends = async { while pages.recv().await.is_ok() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), ends).await.unwrap();
+    assert!(chain(&watch.next().await.unwrap_err()).contains("store.db is gone"));
+    check_lost(&store, "is gone").await;
+    // Whatever comes in its place, revisions of one history say nothing about the other.
+    let other = dir.path().join("other.db");
+    drop(EmbeddedStore::open(&other).unwrap());
+    std::fs::rename(&other, &path).unwrap();
+    check_lost(&store, "another file").await;
+    std::fs::rename(&elsewhere, &path).unwrap();
+    assert!(store.lost().is_none());
+    assert!(store.get(&key("p")).await.unwrap().is_some());
+    let mut watch = store.watch(&Selection::all(Kind::NetworkPolicy), None).await.unwrap();
+    assert!(matches!(watch.next().await.unwrap(), WatchEvent::Put(_)));
+}
+
+/// As on a full disk: reading goes on where nothing can be removed.
+#[tokio::test]
+async fn a_watch_outlives_what_expires_and_cannot_be_removed() {
+    let (_dir, store) = store();
+    let mut watch = store.watch(&Selection::all(Kind::NetworkPolicy), Some(Revision::from(1))).await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'disk is full'); END";
+    schema::open(store.path()).unwrap().execute_batch(full).unwrap();
+    let short = Write::Put {
+        key: key("short"),
+        value: Bytes::from_static(b"{}"),
+        expect: Expect::Any,
+        ttl_secs: Some(0),
+    };
+    store.commit(&[short]).await.unwrap();
+    assert!(matches!(watch.next().await.unwrap(), WatchEvent::Put(e) if e.key == key("short")));
+    assert!(matches!(watch.next().await.unwrap(), WatchEvent::Progress(_)));
+    let mut other = schema::open(store.path()).unwrap();
+    // Turns enough to have tried.
+    let end = tokio::time::timeout(std::time::Duration::from_secs(2), watch.next()).await;
+    assert!(end.is_err(), "{end:?}");
+    assert_eq!(store.get(&key("short")).await.unwrap(), None);
+    // The disk has room again: what was late comes.
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    assert!(database::next_expiry(&other).unwrap().is_some(), "it was late");
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), watch.next()).await.unwrap().unwrap();
+    assert!(matches!(next, WatchEvent::Deleted { key: k, .. } if k == key("short")));
+    assert!(!database::expire(&mut other, i64::MAX).unwrap(), "it is gone");
 }

@@ -1,14 +1,16 @@
 //! The process's writer: commits that wait for each other share one transaction, and so one fsync.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use calico_api::Write;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::bell::Bell;
-use super::{database, now_ms};
-use crate::error::CommitError;
+use super::database::{self, Outcome};
+use super::now_ms;
+use super::place::Place;
+use crate::error::{CommitError, Fault};
 use crate::store::Committed;
 
 /// How many commits share a transaction at most: enough that fsync does not count any more, few enough that the lock
@@ -27,6 +29,7 @@ struct Request {
 /// One connection for all commits of the process; SQLite has one writer anyway.
 #[derive(Debug)]
 pub(super) struct Writer {
+    place: Arc<Place>,
     connection: Mutex<Connection>,
     queue: Mutex<Vec<Request>>,
 }
@@ -38,18 +41,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection) -> Writer {
-        Writer { connection: Mutex::new(connection), queue: Mutex::default() }
+    pub(super) fn new(place: Arc<Place>, connection: Connection) -> Writer {
+        Writer { place, connection: Mutex::new(connection), queue: Mutex::default() }
     }
 
-    /// The connection, for what is no commit.
-    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
-        lock(&self.connection)
+    /// Forgets history.
+    pub(super) fn compact(&self, revision: i64) -> Result<(), Fault> {
+        self.place.check()?;
+        database::compact(&mut lock(&self.connection), revision)
+    }
+
+    fn try_commit(&self, connection: &mut Connection, batch: &[&[Write]]) -> Result<Outcome, Fault> {
+        self.place.check()?;
+        database::commit(connection, batch, now_ms())
     }
 
     /// Commits at once, on this thread.
     pub(super) fn commit(&self, writes: &[Write], bell: &Bell) -> Answer {
-        let outcome = database::commit(&mut self.connection(), &[writes], now_ms())?;
+        let outcome = self.try_commit(&mut lock(&self.connection), &[writes])?;
         if outcome.logged {
             bell.ring();
         }
@@ -67,7 +76,7 @@ impl Writer {
     /// Carries out what waits. While one thread does, the queue grows for the next, which then finds all of it: the
     /// longer a commit takes, the more share the next.
     pub(super) fn drain(&self, bell: &Bell) {
-        let mut connection = self.connection();
+        let mut connection = lock(&self.connection);
         let batch: Vec<Request> = {
             let mut queue = lock(&self.queue);
             let count = queue.len().min(BATCH);
@@ -77,7 +86,7 @@ impl Writer {
             return;
         }
         let writes: Vec<&[Write]> = batch.iter().map(|request| &request.writes[..]).collect();
-        let outcome = database::commit(&mut connection, &writes, now_ms());
+        let outcome = self.try_commit(&mut connection, &writes);
         drop(connection);
         match outcome {
             Ok(outcome) => {
