@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use calico_store::Store;
 use calico_store::config::{ConfigError, DatastoreConfig, Settings};
+use calico_store_etcd::{connect, connect_or_create};
 use calico_store_kube::{ConnectError, KubeStore};
 
 use crate::kubernetes::{Api, Kubernetes, NoWay};
@@ -35,10 +36,39 @@ pub enum OpenError {
     Other(#[from] calico_store_etcd::ConnectError),
 }
 
-/// Opens what the settings name. `environment` is asked for what a pod is told of its cluster.
+impl OpenError {
+    /// Whether trying again later may succeed without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            OpenError::Config(_) => false,
+            OpenError::Kubernetes(error) => error.is_transient(),
+            OpenError::Other(error) => error.is_transient(),
+        }
+    }
+}
+
+/// Opens what the settings name. `environment` is asked for what a pod is told of its cluster. An embedded store has to be
+/// there.
 pub async fn open(
     settings: &Settings,
     environment: &(dyn Fn(&str) -> Option<String> + Sync),
+) -> Result<Datastore, OpenError> {
+    open_by(settings, environment, false).await
+}
+
+/// The same for the start of a node, which begins a cluster where there is none: an embedded store that is not there is
+/// made.
+pub async fn open_or_create(
+    settings: &Settings,
+    environment: &(dyn Fn(&str) -> Option<String> + Sync),
+) -> Result<Datastore, OpenError> {
+    open_by(settings, environment, true).await
+}
+
+async fn open_by(
+    settings: &Settings,
+    environment: &(dyn Fn(&str) -> Option<String> + Sync),
+    creates: bool,
 ) -> Result<Datastore, OpenError> {
     match settings.resolve()? {
         DatastoreConfig::Kubernetes(config) => {
@@ -50,7 +80,7 @@ pub async fn open(
             Ok(Datastore { store, kubernetes: Ok(kubernetes), natives, keeps_endpoints: false })
         }
         config => {
-            let store = calico_store_etcd::connect(&config).await?;
+            let store = if creates { connect_or_create(&config).await? } else { connect(&config).await? };
             let opened = settings
                 .kubernetes()
                 .map_err(NoWay::from)

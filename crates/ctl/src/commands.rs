@@ -12,12 +12,15 @@ mod validate;
 mod version;
 mod write;
 
+use std::sync::Arc;
+
 use anyhow::bail;
 use calico_api::key::Scope;
 use calico_api::{Kind, suggest};
+use calico_store::Store;
 
 use crate::Context;
-use crate::args::{Cli, Command, CreateArgs, Global};
+use crate::args::{Cli, Command, CreateArgs, Global, IpamCommand};
 use crate::config;
 use crate::files::DEFAULT_NAMESPACE;
 use crate::resources::Resources;
@@ -31,11 +34,11 @@ pub(crate) async fn run(cli: Cli, context: &mut Context) -> anyhow::Result<()> {
     match command {
         Command::Get(args) => get::run(&open(&global, context).await?, &args, context).await,
         Command::Apply(files) => {
-            write::run(&open(&global, context).await?, write::Verb::Apply, &files, context).await
+            write::run(&open_or_create(&global, context).await?, write::Verb::Apply, &files, context).await
         }
         Command::Create(CreateArgs { files, skip_exists }) => {
             let verb = write::Verb::Create { skip_exists };
-            write::run(&open(&global, context).await?, verb, &files, context).await
+            write::run(&open_or_create(&global, context).await?, verb, &files, context).await
         }
         Command::Replace(files) => {
             write::run(&open(&global, context).await?, write::Verb::Replace, &files, context).await
@@ -44,6 +47,9 @@ pub(crate) async fn run(cli: Cli, context: &mut Context) -> anyhow::Result<()> {
         Command::Patch(args) => patch::run(&open(&global, context).await?, &args, context).await,
         Command::Label(args) => label::run(&open(&global, context).await?, &args, context).await,
         Command::Validate(files) => validate::run(&files, context),
+        Command::Ipam(command @ IpamCommand::Configure(_)) => {
+            ipam::run(&open_or_create(&global, context).await?, command, context).await
+        }
         Command::Ipam(command) => ipam::run(&open(&global, context).await?, command, context).await,
         Command::Node(command) => node::run(command, context).await,
         Command::Bgp(command) => bgp::run(command, &global, context).await,
@@ -54,7 +60,16 @@ pub(crate) async fn run(cli: Cli, context: &mut Context) -> anyhow::Result<()> {
 
 /// Opens the datastore, of a cluster of this version unless the command line allows others.
 async fn open(global: &Global, context: &Context) -> anyhow::Result<Resources> {
-    let resources = Resources { store: config::connect(global, context).await? };
+    of_own_version(config::connect(global, context).await?, global).await
+}
+
+/// The same for what may be the first to write.
+async fn open_or_create(global: &Global, context: &Context) -> anyhow::Result<Resources> {
+    of_own_version(config::connect_or_create(global, context).await?, global).await
+}
+
+async fn of_own_version(store: Arc<dyn Store>, global: &Global) -> anyhow::Result<Resources> {
+    let resources = Resources { store };
     if !global.allow_version_mismatch {
         version::check(&resources).await?;
     }

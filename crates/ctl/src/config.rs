@@ -82,14 +82,24 @@ fn is_default(path: &Path) -> bool {
     path == Path::new(DEFAULT_FILE)
 }
 
-/// Opens the datastore.
+/// Opens the datastore, which has to be there.
 pub(crate) async fn connect(global: &Global, context: &Context) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match load(global, context)? {
+    open(load(global, context)?, context, false).await
+}
+
+/// The same for a command that may write the first resource: an embedded store that is not there is made.
+pub(crate) async fn connect_or_create(global: &Global, context: &Context) -> anyhow::Result<Arc<dyn Store>> {
+    open(load(global, context)?, context, true).await
+}
+
+async fn open(config: DatastoreConfig, context: &Context, creates: bool) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match config {
         DatastoreConfig::Kubernetes(config) => {
             let environment = &*context.environment;
             let config = with_default_kubeconfig(config, environment, &|path| path.exists());
             Arc::new(KubeStore::open(&config, environment)?)
         }
+        config if creates => calico_store_etcd::connect_or_create(&config).await?,
         config => calico_store_etcd::connect(&config).await?,
     })
 }

@@ -25,7 +25,9 @@ struct Outcome {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { directory: tempfile::tempdir().unwrap() }
+        let bench = Bench { directory: tempfile::tempdir().unwrap() };
+        drop(calico_store::EmbeddedStore::open(bench.path()).unwrap());
+        bench
     }
 
     fn path(&self) -> std::path::PathBuf {

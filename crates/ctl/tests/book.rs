@@ -108,6 +108,9 @@ fn manifests_validate_and_outputs_are_real() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
         let desk = Desk(tempfile::tempdir().unwrap());
+        for store in ["datastore.db", "other.db"] {
+            drop(calico_store::EmbeddedStore::open(desk.0.path().join(store)).unwrap());
+        }
         let mut fresh = text.clone();
         for (language, line, body) in blocks(&text) {
             let place = format!("{name}:{line}");

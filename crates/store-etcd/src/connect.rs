@@ -66,11 +66,23 @@ impl ConnectError {
 }
 
 /// Opens the store. Without a login etcd is not asked anything yet: the first operation connects, so that a
-/// short-lived process pays no extra round trip. With one, this logs in.
+/// short-lived process pays no extra round trip. With one, this logs in. An embedded store has to be there.
 pub async fn connect(config: &DatastoreConfig) -> Result<Arc<dyn Store>, ConnectError> {
+    open(config, |path| EmbeddedStore::open_existing(path)).await
+}
+
+/// The same for whoever begins a cluster: an embedded store that is not there is made.
+pub async fn connect_or_create(config: &DatastoreConfig) -> Result<Arc<dyn Store>, ConnectError> {
+    open(config, |path| EmbeddedStore::open(path)).await
+}
+
+async fn open(
+    config: &DatastoreConfig,
+    open_embedded: impl FnOnce(&Path) -> Result<EmbeddedStore, Fault>,
+) -> Result<Arc<dyn Store>, ConnectError> {
     match config {
         DatastoreConfig::Kubernetes(_) => Err(ConnectError::Kubernetes),
-        DatastoreConfig::Embedded { path } => match EmbeddedStore::open(path) {
+        DatastoreConfig::Embedded { path } => match open_embedded(path) {
             Ok(store) => Ok(Arc::new(store)),
             Err(source) => Err(ConnectError::Embedded { path: path.clone(), source }),
         },

@@ -18,4 +18,4 @@ mod read;
 mod watch;
 
 pub use client::EtcdStore;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_or_create};

@@ -207,9 +207,27 @@ const CASES: [(&str, &[(&str, &str)], &str); 40] = [
     (
         "get node",
         &[("CALICO_DATASTORE_PATH", "/proc/none/store.db")],
-        "cannot open the datastore /proc/none/store.db: the datastore does not answer: /proc/none: No such file or directory (os error 2)",
+        "cannot open the datastore /proc/none/store.db: the datastore does not answer: there is no such file; `calico node` or the first `calicoctl apply` makes it, and CALICO_DATASTORE_PATH says where it is",
     ),
 ];
+
+#[test]
+fn reading_makes_no_datastore() {
+    let dir = tempfile::tempdir().unwrap();
+    let calicoctl = binary(dir.path(), "calicoctl");
+    let store = dir.path().join("sub/store.db");
+    let environment = [("DATASTORE_TYPE", "embedded"), ("CALICO_DATASTORE_PATH", store.to_str().unwrap())];
+    let call = |line: &str, input: &str| {
+        run(Command::new(&calicoctl).args(line.split(' ')), &environment, input).status.success()
+    };
+    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: t}}";
+    for line in ["get nodes", "ipam show", "bgp plan", "delete tier t", "replace -f -", "label node n a=b"] {
+        assert!(!call(line, tier), "{line}");
+        assert!(!store.parent().unwrap().exists(), "{line}");
+    }
+    assert!(call("apply -f -", tier));
+    assert!(call("get tier t", ""));
+}
 
 #[test]
 fn a_wrong_command_or_datastore_is_named() {
@@ -222,6 +240,7 @@ fn a_wrong_command_or_datastore_is_named() {
     }
     let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: t}}";
     std::fs::write(dir.path().join("tier.yaml"), tier).unwrap();
+    drop(calico_store::EmbeddedStore::open(&store).unwrap());
     let calicoctl = binary(dir.path(), "calicoctl");
     let call = |arguments: &str, variables: &[(&str, &str)]| {
         let arguments: Vec<String> = arguments.split(' ').map(|a| a.replace("DIR", here)).collect();

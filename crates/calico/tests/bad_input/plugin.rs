@@ -173,6 +173,7 @@ fn a_wrong_configuration_or_environment_gets_its_error_object() {
         ),
     ];
     let dir = tempfile::tempdir().unwrap();
+    drop(calico_store::EmbeddedStore::open(dir.path().join("store.db")).unwrap());
     let mut wrong = Vec::new();
     for (members, variables, code, msg, details) in cases {
         // The last one is about privilege: only root may look.

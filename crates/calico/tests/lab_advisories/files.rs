@@ -63,7 +63,8 @@ fn what_is_written_is_nobody_elses() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid)).expect("the agent lives");
     assert!(status.contains("Umask:\t0022"), "{status}");
 
-    lab.sh("node1", "umask 0; CALICO_DATASTORE_PATH=/run/calico/second/calico.db calicoctl get nodes");
+    let first_write = "calicoctl ipam configure --strictaffinity false";
+    lab.sh("node1", &format!("umask 0; CALICO_DATASTORE_PATH=/run/calico/second/calico.db {first_write}"));
     lab.sh("node1", &installer(&lab));
     let dirs = "/var/lib/calico /var/log/calico /run/calico /etc/calico";
     let written = lab.sh("node1", &format!("find {dirs} -printf '%m %p\\n'"));

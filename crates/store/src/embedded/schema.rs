@@ -111,12 +111,9 @@ fn check_there(path: &Path) -> Result<(), Fault> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(match find_stray(path) {
             Some(stray) => stray_fault(path, &stray),
             None => Fault::Unavailable(
-                format!(
-                    "there is no such file; `calico node` makes it, or the first `calicoctl apply` or `create`; \
-                     CALICO_DATASTORE_PATH names another than {}",
-                    path.display()
-                )
-                .into(),
+                "there is no such file; `calico node` or the first `calicoctl apply` makes it, and \
+                 CALICO_DATASTORE_PATH says where it is"
+                    .into(),
             ),
         }),
         Err(error) => Err(io_fault(error, path)),

@@ -162,7 +162,7 @@ fn where_there_is_no_database_none_is_made_for_a_reader() {
     let error = EmbeddedStore::open_existing(&path).unwrap_err();
     assert!(error.is_transient(), "the agent may make it");
     let text = chain(&error);
-    assert!(text.contains("CALICO_DATASTORE_PATH") && text.contains(path.to_str().unwrap()), "{text}");
+    assert!(text.contains("there is no such file") && text.contains("CALICO_DATASTORE_PATH"), "{text}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     // An empty file is nobody's cluster.
     let empty = dir.path().join("empty.db");
