@@ -12,7 +12,7 @@ use calico_api::felix_config::resolve::{environment_settings, file_settings};
 use calico_api::felix_config::{Resolution, Setting, resolve};
 use calico_calc::change::WorkloadId;
 use calico_cni::context::{Context, Expected, Live};
-use calico_cni::datastore::{self, Datastore};
+use calico_cni::datastore::Datastore;
 use calico_cni::install::{self, Paths, renewal};
 use calico_cni::kubernetes::Api;
 use calico_cni::netconf::AGENT_SOCKET;
@@ -26,7 +26,8 @@ use calico_linux::sysctl::Sysctl;
 use calico_node::health::{Promise, Report, Reporter};
 use calico_node::startup::settings::Backend;
 use calico_node::{Health, NodeArgs, NodeMetrics};
-use calico_store::config::Settings;
+use calico_store::Store;
+use calico_store::error::chain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -102,9 +103,10 @@ async fn run(log: Log) -> Result<Exit> {
     let mut health_server = HealthServer::new(health.clone(), shutdown.clone());
     health_server.follow(&early).await;
 
-    let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-    let Datastore { store, kubernetes, natives, keeps_endpoints } =
-        datastore::open(&settings, &variable).await.context("datastore")?;
+    let Datastore { store, kubernetes, natives, keeps_endpoints } = tokio::select! {
+        () = shutdown.cancelled() => return Ok(Exit::Shutdown),
+        opened = lifecycle::open_datastore() => opened?,
+    };
     let kubernetes = kubernetes.inspect_err(|error| tracing::debug!(%error, "no Kubernetes")).ok();
     let started = tokio::select! {
         () = shutdown.cancelled() => return Ok(Exit::Shutdown),
@@ -130,7 +132,7 @@ async fn run(log: Log) -> Result<Exit> {
     let live = LiveEndpoints::default();
     let condition = calico_felix::Health::default();
     let promise = Promise { live: true, ready: true, timeout: Some(config.dataplane_watchdog_timeout) };
-    tokio::spawn(pass_on(condition.clone(), health.register(FELIX, promise)));
+    tokio::spawn(pass_on(condition.clone(), store.clone(), health.register(FELIX, promise)));
     let cni_reporter = health.register("cni", Promise { live: true, ready: true, timeout: None });
 
     let mut roles = Roles::new(shutdown.clone());
@@ -208,14 +210,18 @@ pub fn read_local_settings() -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
-/// Felix's condition, as health reports know it. A loop that hangs turns no more, so its report grows old.
-async fn pass_on(condition: calico_felix::Health, reporter: Reporter) {
+/// Felix's condition, as health reports know it. A loop that hangs turns no more, so its report grows old. A datastore that is
+/// away is borne with; one that is lost is not, because nobody sees any more what this node does.
+async fn pass_on(condition: calico_felix::Health, store: Arc<dyn Store>, reporter: Reporter) {
     let mut last = None;
     loop {
         let now = condition.condition();
-        if last != Some(now.turned) {
-            last = Some(now.turned);
-            reporter.report(Report { live: true, ready: now.ready, detail: now.detail });
+        let lost = store.lost().map(|fault| chain(&fault));
+        let seen = Some((now.turned, lost.clone()));
+        if last != seen {
+            last = seen;
+            let ready = now.ready && lost.is_none();
+            reporter.report(Report { live: true, ready, detail: lost.unwrap_or(now.detail) });
         }
         tokio::time::sleep(WATCH).await;
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use calico_cni::datastore;
+use calico_cni::datastore::{self, Datastore};
 use calico_cni::kubernetes::{Api, ApiError, Kubernetes};
-use calico_node::startup::Started;
 use calico_node::startup::kubeadm::{self, Kubeadm};
+use calico_node::startup::{Started, ask_until_answered, is_told_to_wait};
 use calico_node::{Health, shutdown};
 use calico_store::Store;
 use calico_store::config::Settings;
@@ -51,12 +51,20 @@ fn try_start() -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
-        let opened = datastore::open(&settings, &variable).await.context("datastore")?;
+        let opened = open_datastore().await?;
         let started = start(&opened.store, opened.kubernetes.ok().as_deref()).await?;
         tracing::info!(node = %started.node, "started");
         Ok(())
     })
+}
+
+/// Opens the datastore of a node, which may be the first of its cluster. Where `WAIT_FOR_DATASTORE` says so, what may mend by
+/// itself is waited for: etcd that a login does not reach, a disk that is full.
+pub async fn open_datastore() -> Result<Datastore> {
+    let settings = Settings::from_felix_environment(&variable).or(Settings::from_environment(&variable));
+    let waits = is_told_to_wait(&variable).context("start")?;
+    let open = async || datastore::open_or_create(&settings, &variable).await;
+    ask_until_answered(open, |error| waits && error.is_transient()).await.context("datastore")
 }
 
 /// Starts the node; where there is Kubernetes, with what kubeadm left there.

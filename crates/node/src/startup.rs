@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use calico_api::{Entry, IPAMConfigurationSpec, IpamConfig, Key, Kind, Selection, Write, decode_record};
 use calico_net::Family;
-use calico_store::{CommitError, Fault, GetError, ListError, Store};
+use calico_store::error::chain;
+use calico_store::{CommitError, GetError, ListError, Store};
 use smol_str::SmolStr;
 
 pub mod address;
@@ -37,8 +38,11 @@ use settings::{SettingError, Settings, Vars, select_node_name};
 /// Where the node's name is kept unless `CALICO_NODENAME_FILE` says otherwise.
 pub const NODENAME_FILE: &str = "/var/lib/calico/nodename";
 
-/// How often a datastore that does not answer is asked again with `WAIT_FOR_DATASTORE`.
-const DATASTORE_POLL: Duration = Duration::from_secs(1);
+/// After how long a datastore that does not answer is asked again with `WAIT_FOR_DATASTORE`; each further time doubles it.
+const DATASTORE_FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// The longest time between two questions: not much of a start, and no load on a datastore that is coming back.
+const DATASTORE_MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// How often the Node is planned anew because somebody else wrote it meanwhile. Only this node and an operator write it.
 const NODE_TRIES: u32 = 10;
@@ -118,10 +122,38 @@ pub fn read_node_name(vars: Vars<'_>) -> Result<SmolStr, StartupError> {
 
 /// Waits until the datastore answers, where `WAIT_FOR_DATASTORE` says so: what is asked of Kubernetes next would fail.
 pub async fn wait_if_told(store: &Arc<dyn Store>, vars: Vars<'_>) -> Result<(), StartupError> {
-    if Settings::from_vars(vars)?.wait_for_datastore {
+    if is_told_to_wait(vars)? {
         wait_for_datastore(store).await?;
     }
     Ok(())
+}
+
+/// Whether `WAIT_FOR_DATASTORE` says so.
+pub fn is_told_to_wait(vars: Vars<'_>) -> Result<bool, StartupError> {
+    Ok(Settings::from_vars(vars)?.wait_for_datastore)
+}
+
+/// Asks the datastore for something until it answers, or fails in a way that waiting does not mend. Each reason to wait is
+/// said once.
+pub async fn ask_until_answered<T, E: std::error::Error + 'static>(
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+    is_transient: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let (mut wait, mut said) = (DATASTORE_FIRST_RETRY, None);
+    loop {
+        match ask().await {
+            Err(error) if is_transient(&error) => {
+                let reason = Some(chain(&error));
+                if said != reason {
+                    tracing::warn!(error = reason.as_deref(), "waiting for the datastore");
+                    said = reason;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(DATASTORE_MAX_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Starts the node: everything is in the datastore and the node's name in its file when it returns.
@@ -267,16 +299,8 @@ async fn commit(store: &Arc<dyn Store>, write: Write) -> Result<(), StartupError
 
 async fn wait_for_datastore(store: &Arc<dyn Store>) -> Result<(), StartupError> {
     let key = Key::resource(Kind::ClusterInformation, "", "default");
-    loop {
-        match store.get(&key).await {
-            Ok(_) => return Ok(()),
-            Err(GetError { fault: fault @ Fault::Unavailable(_), .. }) => {
-                tracing::warn!(error = &fault as &dyn std::error::Error, "waiting for the datastore");
-                tokio::time::sleep(DATASTORE_POLL).await;
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
+    ask_until_answered(async || store.get(&key).await, |error| error.fault.is_transient()).await?;
+    Ok(())
 }
 
 async fn read_host(settings: &Settings) -> Result<Host, StartupError> {

@@ -14,6 +14,7 @@ mod calicoctl;
 mod manifests;
 mod node;
 mod plugin;
+mod waiting;
 
 use std::io::Write;
 use std::path::Path;

@@ -143,3 +143,27 @@ async fn a_refused_start_leaves_no_name() {
     assert!(!file.exists());
     assert!(keys(&store, Kind::Node).await.is_empty());
 }
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Silence(&'static str);
+
+#[tokio::test(start_paused = true)]
+async fn only_what_waiting_may_mend_is_waited_for() {
+    let start = tokio::time::Instant::now();
+    let ask = async |answers: &[Result<u32, &'static str>]| {
+        let mut answers = answers.iter();
+        let next = async || answers.next().unwrap().map_err(Silence);
+        ask_until_answered(next, |silence| silence.0 == "later").await.map_err(|silence| silence.0)
+    };
+    assert_eq!(ask(&[Ok(1)]).await, Ok(1));
+    assert_eq!(ask(&[Err("never")]).await, Err("never"));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    // It waits longer each time, and not without end.
+    let mut answers = [Err("later"); 12];
+    answers[10] = Ok(2);
+    assert_eq!(ask(&answers).await, Ok(2));
+    let secs = start.elapsed().as_secs_f64();
+    assert!((35.0..40.0).contains(&secs), "{secs}");
+}
