@@ -6,7 +6,7 @@ use crate::{binary, differences, run, text};
 
 /// Arguments between blanks, changes to the environment, and the whole of standard error. `DIR` is the temporary
 /// directory.
-const CASES: [(&str, &[(&str, &str)], &str); 40] = [
+const CASES: [(&str, &[(&str, &str)], &str); 41] = [
     (
         "get nodez",
         &[],
@@ -168,7 +168,7 @@ const CASES: [(&str, &[(&str, &str)], &str); 40] = [
     (
         "delete tier t",
         &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1")],
-        "Failed to delete 'Tier' resource: cannot read /calico/resources/v3/projectcalico.org/tiers/t: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)",
+        "Failed to delete 'Tier' resource: cannot read /calico/resources/v3/projectcalico.org/tiers/t: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)\nfailed to delete 1 out of 1 resources",
     ),
     (
         "apply -f DIR/tier.yaml",
