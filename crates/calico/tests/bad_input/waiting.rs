@@ -77,20 +77,13 @@ impl Drop for Start {
     }
 }
 
-fn may_run() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: namespaces need root");
-    }
-    root
-}
-
 const EMBEDDED: [(&str, &str); 2] =
     [("DATASTORE_TYPE", "embedded"), ("CALICO_DATASTORE_PATH", "/var/lib/calico/store.db")];
 
 #[test]
 fn a_full_disk_is_waited_for() {
-    if !may_run() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: namespaces need root");
         return;
     }
     let told = [EMBEDDED[0], EMBEDDED[1], ("WAIT_FOR_DATASTORE", "true")];
@@ -106,7 +99,8 @@ fn a_full_disk_is_waited_for() {
 
 #[test]
 fn etcd_with_a_login_is_waited_for_and_the_agent_can_be_stopped() {
-    if !may_run() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: namespaces need root");
         return;
     }
     // Nobody answers: the network namespace is empty.
