@@ -168,7 +168,7 @@ const CASES: [(&str, &[(&str, &str)], &str); 41] = [
     (
         "delete tier t",
         &[("DATASTORE_TYPE", "etcdv3"), ("ETCD_ENDPOINTS", "http://127.0.0.1:1")],
-        "Failed to delete 'Tier' resource: cannot read /calico/resources/v3/projectcalico.org/tiers/t: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)\nfailed to delete 1 out of 1 resources",
+        "Failed to delete 'Tier' resource: cannot list /calico/resources/v3/projectcalico.org/globalnetworkpolicies/: the datastore does not answer: etcd at http://127.0.0.1:1: Connection refused (os error 111)\nfailed to delete 1 out of 1 resources",
     ),
     (
         "apply -f DIR/tier.yaml",
