@@ -484,7 +484,7 @@ fn output_formats_that_are_missing_say_which_there_are() {
 
 #[test]
 fn validation_needs_no_datastore() {
-    let bench = Bench::new();
+    let bench = Bench { directory: tempfile::tempdir().unwrap() };
     assert_eq!(
         bench.run_with("validate -f -", POLICY).output,
         "Successfully validated 1 'NetworkPolicy' resource(s)\n"
