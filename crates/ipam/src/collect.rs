@@ -1,6 +1,6 @@
 //! Collection of what dead writers left ([`Leftover`]). Each is looked at again before it is touched, and every write is
 //! a compare-and-swap, so a writer that is slow and not dead loses a race and plans anew; nothing else can happen. What rests
-//! on a record that cannot be read stays.
+//! on a block that cannot be read stays.
 
 use std::collections::VecDeque;
 
