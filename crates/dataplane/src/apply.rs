@@ -73,13 +73,13 @@ pub fn resync(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), Kern
     Ok(())
 }
 
-/// Reads our nf_tables tables, unless they are known and nobody can have changed them since. It costs the square of the
+/// Reads our nf_tables tables, unless they are known and nobody has made a transaction since: that the kernel would let us
+/// own them proves nothing about the time before they were claimed. It costs the square of the
 /// number of sets, because the kernel looks for a set in a list when its elements are read.
 fn resync_ruleset(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<(), KernelError> {
     // Before the tables: what is changed while they are read is noticed later.
     let generation = kernel.read_generation()?;
-    let unchanged = desired.generation.is_some_and(|seen| kernel.owns_tables() || seen == generation);
-    if desired.unsure || !unchanged {
+    if desired.unsure || desired.generation != Some(generation) {
         desired.ruleset.adopt(kernel.read_nft()?);
         desired.unsure = false;
     }
