@@ -75,7 +75,7 @@ pub(crate) enum Release {
     Gone,
     /// It must be empty and is not; commit this, if anything, to leave it as it was.
     Refused(Vec<Change>),
-    /// The block, which this is the key of, cannot be read: who has addresses in it nobody can tell, so the claim stays.
+    /// This, the claim or the block, cannot be read: who has addresses nobody can tell, so both stay as they are.
     Damaged(Key),
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn release(
 ) -> Result<Release, Need> {
     let affinity_key = Key::Affinity { owner: owner.clone(), block: cidr };
     known.require([affinity_key.clone(), Key::Block(cidr)], [])?;
-    if let Some(problem) = known.problem(&Key::Block(cidr)) {
+    if let Some(problem) = known.problem(&affinity_key).or_else(|| known.problem(&Key::Block(cidr))) {
         return Ok(Release::Damaged(problem.key));
     }
     let affinity = known.affinity(owner, cidr);

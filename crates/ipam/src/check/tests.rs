@@ -108,7 +108,7 @@ fn what_rests_on_a_record_that_cannot_be_read_is_named_and_left_alone() {
         let leak = format!("{} is assigned to handle h and nothing uses it", taken[1].address);
         let leak = Some(leak).filter(|_| !matches!(record, Key::Block(_)));
         assert_eq!(says(&store), leak.into_iter().chain(expected).collect::<Vec<_>>(), "{record}");
-        if let Key::Block(_) = record {
+        if let Key::Block(_) | Key::Affinity { .. } = record {
             let before = store.revision();
             assert_eq!(store.run(Collect::new(untrue.clone(), NOW)), Ok(0));
             assert_eq!(store.revision(), before, "nothing is written");
