@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::reports::EndpointReporter;
 use crate::settings::{Settings, dataplane_settings, read_service_nets, without_effect};
 use crate::status_files::StatusFiles;
-use crate::{mtu, reports};
+use crate::{forwarding, mtu, reports};
 
 /// How often somebody else's nf_tables transactions are looked for: one 20-byte request.
 const GENERATION_POLL: Duration = Duration::from_secs(1);
@@ -303,7 +303,7 @@ impl Agent {
         let rp_filter = self.options.sysctl.read("net/ipv4/conf/default/rp_filter");
         let settings = dataplane_settings(config, rp_filter.unwrap_or_else(|_| "1".to_owned()))?;
         if config.ip_forwarding {
-            write_forwarding(&self.options.sysctl, config.ipv6_support);
+            forwarding::write(&self.options.sysctl, config.ipv6_support);
         }
         let mut desired = Desired::new(settings);
         let links = self.read_first(&mut desired, &mut kernel).await?;
@@ -371,7 +371,7 @@ impl Agent {
     /// What others took away of what a router needs comes back.
     fn keep_forwarding(&self, config: &FelixConfig) {
         if config.ip_forwarding {
-            for name in write_forwarding(&self.options.sysctl, config.ipv6_support) {
+            for name in forwarding::write(&self.options.sysctl, config.ipv6_support) {
                 tracing::warn!(
                     name,
                     "a kernel parameter that routing needs was changed by others; set again"
@@ -640,28 +640,6 @@ impl Agent {
     }
 }
 
-/// `IPForwarding`: what a router needs. Returns what was not so. Failures are logged; the node may be configured by
-/// somebody else.
-fn write_forwarding(sysctl: &Sysctl, ipv6: bool) -> Vec<&'static str> {
-    let mut parameters = vec!["net/ipv4/ip_forward", "net/netfilter/nf_conntrack_acct"];
-    if ipv6 {
-        parameters.push("net/ipv6/conf/all/forwarding");
-    }
-    let mut changed = Vec::new();
-    for name in parameters {
-        let set = sysctl.read(name).and_then(|value| match value.as_str() {
-            "1" => Ok(false),
-            _ => sysctl.write(name, "1").map(|()| true),
-        });
-        match set {
-            Ok(true) => changed.push(name),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "cannot set a kernel parameter"),
-        }
-    }
-    changed
-}
-
 /// Reads everything anew; what others do from here on is noticed.
 fn read_kernel(desired: &mut Desired, kernel: &mut dyn Kernel) -> Result<Vec<Link>, KernelError> {
     let links = kernel.read_links()?;
@@ -790,25 +768,6 @@ mod tests {
         assert_eq!(foreign_resync(Some(now), now + Duration::from_secs(1)), now + FOREIGN_RESYNC);
         let later = now + FOREIGN_RESYNC * 2;
         assert_eq!(foreign_resync(Some(now), later), later);
-    }
-
-    #[test]
-    fn forwarding_that_others_switch_off_comes_back() {
-        let root = tempfile::tempdir().expect("a directory");
-        let sysctl = Sysctl::at(root.path());
-        let put = |name: &str, value: &str| {
-            let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("inside")).expect("a directory");
-            std::fs::write(path, value).expect("written");
-        };
-        put("net/ipv4/ip_forward", "1\n");
-        put("net/netfilter/nf_conntrack_acct", "1\n");
-        put("net/ipv6/conf/all/forwarding", "0\n");
-        assert_eq!(write_forwarding(&sysctl, false), [""; 0]);
-        assert_eq!(write_forwarding(&sysctl, true), ["net/ipv6/conf/all/forwarding"]);
-        put("net/ipv4/ip_forward", "0\n");
-        assert_eq!(write_forwarding(&sysctl, true), ["net/ipv4/ip_forward"]);
-        assert_eq!(write_forwarding(&sysctl, true), [""; 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod cleanup;
+mod forwarding;
 mod handover;
 pub mod health;
 pub mod live;

@@ -53,6 +53,7 @@ impl Start {
         while self.reasons() == 0 {
             assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.said());
             assert!(start.elapsed() < PATIENCE, "{}", self.said());
+            // A file that another process writes is looked at again and again.
             std::thread::sleep(Duration::from_millis(10));
         }
     }

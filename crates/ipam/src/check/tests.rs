@@ -10,14 +10,20 @@ use crate::time::UnixTime;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
-#[test]
-fn leaks_strangers_and_orphans() {
+/// One pool and one node.
+fn store() -> MemoryStore {
     let mut store = MemoryStore::new(false);
     let pool =
         serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24", "blockSize": 30}});
     store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
     let node = serde_json::json!({"metadata": {"name": "n1"}, "spec": {}});
     store.put(Key::resource(Kind::Node, "", "n1"), node.to_string());
+    store
+}
+
+#[test]
+fn leaks_strangers_and_orphans() {
+    let mut store = store();
     let outcome = store.run(Assign::new(AssignRequest::workload("n1", "h", 2, 0), NOW)).unwrap();
     let [used, leaked] = &outcome.v4[..] else { panic!("{outcome:?}") };
     let stranger = "10.0.0.200".parse().unwrap();
@@ -62,12 +68,7 @@ fn leaks_strangers_and_orphans() {
 
 #[test]
 fn what_rests_on_a_record_that_cannot_be_read_is_named_and_left_alone() {
-    let mut store = MemoryStore::new(false);
-    let pool =
-        serde_json::json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24", "blockSize": 30}});
-    store.put(Key::resource(Kind::IPPool, "", "p"), pool.to_string());
-    let node = serde_json::json!({"metadata": {"name": "n1"}, "spec": {}});
-    store.put(Key::resource(Kind::Node, "", "n1"), node.to_string());
+    let mut store = store();
     let taken = store.run(Assign::new(AssignRequest::workload("n1", "h", 2, 0), NOW)).unwrap().v4;
     let block = taken[0].block;
     let users = Users::from([(taken[0].address, vec!["default/a".into()])]);
